@@ -6,7 +6,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test windows slow-tests coverage package release processors fuzz faults elastic benchmarks benchmarks-short tables docs gallery runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows slow-tests coverage package release processors fuzz faults elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -84,6 +84,10 @@ tables:  ## tables and plots of results, in README.md and docs, the reference of
 	$(PYTHON) docs/cntk_names.py
 	$(PYTHON) docs/reference.py
 	$(PYTHON) docs/house.py
+
+agents:  ## llms.txt, SKILL.md and the JSON Schemas of --json, from commands, pages and recipes
+	$(PYTHON) docs/schemas.py
+	$(PYTHON) docs/agents.py
 
 docs:  ## the pages and the reference of the Python functions as HTML, in site
 	$(PYTHON) -m zensical build --strict

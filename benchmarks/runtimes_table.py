@@ -225,7 +225,7 @@ def program(language: str, folder: Path, photographs: list[Path], modules: Path 
     place.mkdir()
     if modules:
         (place / "node_modules").symlink_to(modules)
-    Snippet(language, with_preprocessing=True, any_size=False, output=None, overrides=PreprocessOverrides()).show(
+    Snippet(language, with_preprocessing=True, any_size=False, output=None, overrides=PreprocessOverrides()).lines(
         folder / "run", place / name
     )
     try:

@@ -6,8 +6,8 @@
     python benchmarks/slow_links.py table                   the product, into docs/how-to/slow-networks.md
 
 Hosts are network namespaces of this machine on a bridge (as root), with `tc tbf` at each; they share its cores, a
-thread each. Steps are of `cifar10-aug` on noise, beside what the cost model says: the step of N
-processes that send nothing, measured in the same run, and what `distributed/auto.py` finds of sending. Each measurement
+thread each. Steps are of `cifar10-aug` on noise, beside what the cost model says: the step of N processes that send
+nothing, measured in the same run, and what `distributed/auto.py` finds that sending adds. Each measurement
 is written to benchmarks/results/slow_links.json when it is done, and not repeated: a run that is cut short goes on.
 Trainings resume from their run folders, in the folder given with --out.
 """
@@ -74,18 +74,20 @@ def measure_sums() -> dict[str, Any]:
     torch.set_num_threads(1)
     workers = all_workers()
     network = build_model(resolve(RECIPE, {}).model.network(), SHAPE, 10, 0)
-    link = auto.measure_link(workers)
-    sending = {way.name: way.seconds for way in auto.ways(network, link, workers, 2)}
+    link, images_NCHW = auto.measure_link(workers), torch.randn(BATCH // workers.size, *SHAPE)
+    ways = auto.ways(network, link, auto.measure_buckets(network, images_NCHW), workers, 2)
+    sending, added = ({way.name: way[at] for way in ways} for at in (-2, -1))
     whole = torch.randn(sum(p.numel() for p in network.parameters()))
     sums = {name: auto.seconds_of(partial(dist.all_reduce, whole.to(dtype)), workers, SUMS)
             for name, dtype in (("in full", torch.float32), ("in fp16", torch.float16))}  # fmt: skip
-    return {"link": link._asdict(), "model": sending, "measured": sending | sums, "gradient_bytes": whole.nbytes}
+    found = {"link": link._asdict(), "model": sending, "added": added, "measured": sending | sums}
+    return found | {"gradient_bytes": whole.nbytes}
 
 
 def measure_steps_here() -> dict[str, Any]:
     """As one of the workers: seconds for a global batch, by method, measured and by the cost model."""
     found, workers = measure_sums(), all_workers()
-    link, sending, flat = auto.Link(**found["link"]), found["model"], found["gradient_bytes"]
+    link, flat = auto.Link(**found["link"]), found["gradient_bytes"]
     found["steps"] = {}
     for shares, name in ((workers.size, "shard alone"), (1, "batch alone")):
         workers.barrier()
@@ -94,7 +96,7 @@ def measure_steps_here() -> dict[str, Any]:
         workers.barrier()
         found["steps"][method] = _seconds(workers, settings_of(method, workers.size), BATCH)
     blocks = found["batch alone"] / workers.size + link.ring_seconds(flat, workers.size) / BLOCK_STEPS / workers.size
-    model = {name: found["shard alone"] + seconds for name, seconds in sending.items()}
+    model = {name: found["shard alone"] + seconds for name, seconds in found["added"].items()}
     found["model"] = model | dict.fromkeys(IN_BLOCKS, blocks)
     return found
 

@@ -129,6 +129,19 @@ def _beside_peers(found: Summary) -> Iterator[tuple[str, float, float]]:
             yield side.removeprefix("ours ").partition(",")[0], ratio, found["images_per_second"][side]
 
 
+def side_by_side(names: list[str]) -> Iterator[str]:
+    """As `ratios`, in a row for each benchmark and processor."""
+    sides = ("bf16", "fp32", "bf16 with LRN", "fp32 with LRN")
+    yield _row(["training step", *sides, "on"])
+    yield _row(["---"] * (2 + len(sides)))
+    for name in names:
+        for file, found in _measured(name):
+            known = {side: f"**{ratio:.1f} times**" for side, ratio, _ in _beside_peers(found)}
+            if known:
+                on = f"{found['conditions']['hardware']['cpu']} (`{file.parent.name}`)"
+                yield _row([f"`{name}`", *(known.get(side, "") for side in sides), on])
+
+
 def steps(names: list[str]) -> Iterator[str]:
     """Training steps alone, of ours and of the peer, on each processor."""
     yield _row(["", "images/s", "beside the peer", "of the matrix multiply", "most memory", "on"])
@@ -337,7 +350,7 @@ def seeds(names: list[str]) -> Iterator[str]:
 # form of a table -> its lines
 TABLES: dict[str, Callable[[list[str]], Iterable[str]]] = {
     "means": means, "seeds": seeds, "curves": curves, "ratios": ratios, "records": records, "scaling": scaling,
-    "steps": steps, "trainings": trainings, "rates": rates,
+    "side_by_side": side_by_side, "steps": steps, "trainings": trainings, "rates": rates,
 }  # fmt: skip
 
 

@@ -154,6 +154,24 @@ def two_configurations(path: Path) -> None:
     cntk_mnist(path.parent / "data" / "MNIST")
 
 
+CNTK_PROGRAM = """import cntk as C
+import numpy as np
+
+images, digits = C.input_variable((1, 8, 8)), C.input_variable(3)
+net = C.layers.Sequential([C.layers.Convolution2D((3, 3), 4, activation=C.relu), C.layers.Dense(3)])(images)
+loss, error = C.cross_entropy_with_softmax(net, digits), C.classification_error(net, digits)
+learner = C.sgd(net.parameters, C.learning_parameter_schedule(0.1))
+trainer = C.Trainer(net, (loss, error), [learner], [C.logging.ProgressPrinter(freq=1)])
+noise = np.random.RandomState(0).rand(6, 1, 8, 8).astype(np.float32)
+for _ in range(2):
+    trainer.train_minibatch({images: noise, digits: np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]})
+"""
+
+
+def cntk_program(path: Path) -> None:
+    path.write_text(CNTK_PROGRAM)
+
+
 # A name in a page -> how it is made.
 def checkpoint(path: Path) -> None:
     """Of as many classes as classes.txt names."""
@@ -180,5 +198,6 @@ STAND_INS: dict[str, Callable[[Path], Any]] = {
     "classifier.onnx": classifier,
     "my_lenet.model": own_model, "old.dnn": own_model,
     "runs/mnist": finished_run, "runs/cifar10-aug": finished_run, "runs/mine": photo_run, "runs/theirs": photo_run,
+    "my_cntk_program.py": cntk_program,
     "ConvNet_MNIST.cntk": example, "examples/BrainScript/ConvNet_MNIST.cntk": example, "a.cntk": two_configurations,
 }  # fmt: skip

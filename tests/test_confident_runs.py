@@ -217,8 +217,9 @@ def _source(images_NCHW: torch.Tensor):  # type: ignore[no-untyped-def]
 
 def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
     """Nothing is held out: each image is answered, and measured, by the fit without its fold."""
-    from convolve.confidence import _from_folds
+    from convolve.confidence import _from_fitted
     from convolve.fitted_head import FittedHead
+    from convolve.records import ONE_CLASS
     from convolve.training.probe import fit
 
     random = torch.Generator().manual_seed(0)
@@ -226,8 +227,8 @@ def test_a_head_that_was_fitted_teaches_by_cross_validation() -> None:
     labels_N = torch.arange(900) % 3
     features_ND = means_KD[labels_N] + torch.randn(900, 16, generator=random)
     own, new = slice(0, 300), slice(300, 900)
-    probe = fit(features_ND[own, None], labels_N[own])
-    known = _from_folds(FittedHead(probe, features_ND[own], labels_N[own])).asked(0.9, 0.8)
+    probe = fit(features_ND[own], labels_N[own])
+    known = _from_fitted(FittedHead(probe, features_ND[own], labels_N[own]), ONE_CLASS).asked(0.9, 0.8)
     assert known.record.images == 300 and known.record.learned_from == "cross-validation"
     accepted_N = ~known.is_none_of_these(known.detector(features_ND[new]))
     assert float(accepted_N.float().mean()) == pytest.approx(0.9, abs=0.07)  # three standard deviations of both samples

@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from command_line import Convolve, Outcome, assert_refused, files_in
 from convolve.loading import load
@@ -96,5 +98,27 @@ def test_a_class_that_a_fold_would_lack_is_named(convolve: Convolve, shades: Pat
     outcome = train(convolve, shades, tmp_path / "run")
     assert outcome.code == 3 and all(words in outcome.err for words in said)
     assert [name for name in files_in(tmp_path) if not name.startswith("shades")] == []
-    assert_refused(train(convolve, shades, tmp_path / "run", "--folds", "1"), 2, "two folds are the least")
+    assert_refused(train(convolve, shades, tmp_path / "run", "--folds", "1"), 2, "give 2 or more")
     assert_refused(train(convolve, shades, tmp_path / "run", "--skip-unreadable"), 2, "leave --skip-unreadable out")
+
+
+@pytest.mark.parametrize("has_test_part", [False, True])
+def test_how_sure_the_last_model_is_it_learns_from_the_folds(
+    has_test_part: bool, convolve: Convolve, shades: Path, photographs: Path, tmp_path: Path
+) -> None:
+    """Nothing of the training part is held out for it: each image was answered by a network that had not seen it."""
+    out, data = tmp_path / "run", photographs if has_test_part else shades
+    assert train(convolve, data, out, "--accept", "0.9", "--coverage", "0.8").code == 0
+    known = load(out).confidence
+    assert known is not None and known.record.learned_from == "cross-validation" and known.record.images == 24
+    assert json.loads((out / "start.json").read_text())["train_samples"] == 24
+    kept, answers = [], {}
+    for fold in range(1, FOLDS + 1):
+        path = tmp_path / f"run-fold{fold}"
+        kept.append(load_file(path / "evaluation.safetensors")["distances_N"])
+        found, temperature = load_file(path / "evaluation.safetensors"), load(path).confidence.record.temperature  # type: ignore[union-attr]
+        logits_NK = found["probabilities_NK"].log() * temperature / known.record.temperature
+        answers[fold] = 1 - logits_NK.softmax(1).gather(1, found["labels_N"][:, None])[:, 0]
+    torch.testing.assert_close(known.distances_M, torch.cat(kept).sort().values)
+    torch.testing.assert_close(known.scores_M, torch.cat([*answers.values()]).sort().values, atol=1e-5, rtol=1e-4)
+    assert "How sure it is" in (out / "report.html").read_text(encoding="utf-8")

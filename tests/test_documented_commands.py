@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,9 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for module in (recipes, run):
         monkeypatch.setattr(module, "resolve", resolve_tiny)
     monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)  # tests/serve ask it
+    for name in ("argv", "path", "meta_path"):  # a program for CNTK changes them
+        monkeypatch.setattr(sys, name, [*getattr(sys, name)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     for name, value in {"CONVOLVE_DATA": data, "XDG_CACHE_HOME": tmp_path, "https_proxy": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(name, str(value))
@@ -130,8 +134,10 @@ def do(convolve: Convolve, data: Path, tmp_path: Path, monkeypatch: pytest.Monke
             for words in fence.commands():
                 command(fence.place, words)
 
-    models = dict(MODELS)
+    models, modules = dict(MODELS), {*sys.modules}
     yield do
+    for name in {name for name in sys.modules if name.partition(".")[0] == "cntk"} - modules:
+        del sys.modules[name]  # `import cntk` is answered in that program alone
     MODELS.clear()
     MODELS.update(models)
 

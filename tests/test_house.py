@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "registry": set(),
     "cntk_random": set(),
     "models": {"cntk_random", "registry", "specs"},
-    "records": set(),
-    "training": {"environment", "models", "recipe", "recipe_values", "records", "specs", "torch_optim"},
+    "records": {"notebook"},
+    "training": {"environment", "models", "notebook", "recipe", "recipe_values", "records", "specs", "torch_optim"},
     "distributed": {"data", "formats", "recipe", "specs", "training"},
     "environment": set(),
     "graph": {"models", "records"},
@@ -62,7 +62,10 @@ MAY_IMPORT = {
         "transforms",
     },
     "export": {"data", "records", "templates", "transforms"},
-    "prediction": set(),
+    "pictures": set(),
+    "notebook": {"pictures", "templates"},
+    "prediction": {"formats", "notebook"},
+    "explanation": {"data", "model", "notebook", "records"},
     "model": {
         "data",
         "export",
@@ -72,6 +75,7 @@ MAY_IMPORT = {
         "model_folder",
         "models",
         "network",
+        "notebook",
         "prediction",
         "records",
         "training",
@@ -120,7 +124,7 @@ MAY_IMPORT = {
         "transforms",
     },
     "fitted_head": {"data", "graph", "initial", "model", "records", "specs", "training", "transforms"},
-    "outcome": {"confidence", "data", "fitted_head", "loading", "model", "records", "training"},
+    "outcome": {"confidence", "data", "fitted_head", "loading", "model", "notebook", "records", "training"},
     "distillation": {"data", "loading", "model", "recipe", "specs", "training", "transforms"},
     "run": {
         "data",
@@ -177,8 +181,30 @@ MAY_IMPORT = {
     "signing": {"model_card", "model_folder", "records"},
     "tracking": {"recipe", "records", "registry", "training"},
     "reproduce": {"data", "loading", "recipe", "recipe_values", "records", "training"},
-    "report": {"checking", "data", "find_lr", "formats", "recipe", "recipe_values", "records", "templates", "training"},
-    "serve": {"environment", "export", "formats", "loading", "model", "records", "templates", "training", "transforms"},
+    "report": {
+        "checking",
+        "data",
+        "find_lr",
+        "formats",
+        "pictures",
+        "recipe",
+        "recipe_values",
+        "records",
+        "templates",
+        "training",
+    },
+    "serve": {
+        "environment",
+        "explanation",
+        "export",
+        "formats",
+        "loading",
+        "model",
+        "records",
+        "templates",
+        "training",
+        "transforms",
+    },
     "web": {"export", "formats", "loading", "model", "records", "serve", "smaller", "training"},
     "cli": {
         "atomic",
@@ -221,7 +247,18 @@ MAY_IMPORT = {
         "web",
     },
     "__main__": {"cli"},
-    "__init__": {"errors", "loading", "model", "network", "outcome", "prediction", "recipe", "report", "run"},
+    "__init__": {
+        "errors",
+        "explanation",
+        "loading",
+        "model",
+        "network",
+        "outcome",
+        "prediction",
+        "recipe",
+        "report",
+        "run",
+    },
 }
 
 
@@ -348,7 +385,9 @@ def test_nothing_is_there_for_tests_alone() -> None:
         "repr_int",
         "readinto",
         "seekable",
-    }  # PyTorch, pickle, logging, onnxruntime and users call these
+        "format_options",
+        "format_commands",
+    }  # PyTorch, pickle, logging, onnxruntime, typer and users call these
     for path in [*SOURCE.rglob("*.py"), *(root / "benchmarks").rglob("*.py"), *(root / "examples").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clone = tmp_path_factory.mktemp("clone")
     shutil.copy(ROOT / "zensical.toml", clone)  # a link would lead it out of the clone
     shutil.copytree(DOCS, clone / "docs")
-    for name in ("README.md", "benchmarks", "examples", "src", "tests"):
+    for name in ("README.md", "benchmarks", "examples", "skills", "src", "tests"):
         (clone / name).symlink_to(ROOT / name)
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     said = subprocess.run(command, cwd=clone, check=False, capture_output=True, text=True)

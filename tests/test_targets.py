@@ -142,7 +142,8 @@ def test_a_fitted_head(target: str, model: Path, pictures: Path, tmp_path: Path,
     typed = ("--data", pictures / table[0], *table[1], f"--set=data.target={target}", "--out", tmp_path / "run", *start)
     outcome = convolve("train", "mnist", *typed, "--json", "--accept", "0.9")
     assert outcome.code == 0, outcome.err
-    assert f"confidence is not used with data.target={target}" in outcome.err
+    known = load(tmp_path / "run").confidence
+    assert known is not None and (known.record.learned_from, known.record.accept) == ("cross-validation", 0.9)
     assert "held out for validation" not in outcome.err
     page = (tmp_path / "run" / "report.html").read_text()
     assert "total time" in page and "images per second" not in page
@@ -159,3 +160,68 @@ def test_a_report_of_two_epochs(pictures: Path, tmp_path: Path, convolve: Convol
     settings = ("--columns", "label=shine", "--set=data.target=number", "--epochs", 2)
     trained(convolve, pictures, tmp_path / "run", "--data", pictures / "numbers.csv", *settings)
     assert "shine: answer by label" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("epochs", [0, 12])
+def test_numbers_come_with_intervals_that_hold_the_true_one(
+    epochs: int, pictures: Path, tmp_path: Path, convolve: Convolve
+) -> None:
+    """From the folds of a fitted head, or from a part that is held out; in all that is said of an image."""
+    run, table, columns = tmp_path / "run", pictures / "numbers.csv", ("--columns", "label=shine,label=half")
+    start, data = tmp_path / "start", ("--data", table, *columns, "--set=data.target=number")
+    trained(convolve, pictures, start, *data, "--epochs", 8, "--set=schedule.learning_rates=0.3")
+    slowly = ("--set=optimizer.name=torch.adamw", "--set=schedule.learning_rates=0.003")
+    sure = ("--accept", "0.9", "--coverage", "0.8", "--set=model.head=linear", *slowly)
+    trained(convolve, pictures, run, *data, "--epochs", epochs, "--from", start, *sure)
+    record = json.loads((run / "model" / "model.json").read_text())["confidence"]
+    assert record["learned_from"] == ("validation" if epochs else "cross-validation")
+    assert len(record["within"]) == 2 and record["temperature"] == 1 and "least_probability" not in record
+    told = json.loads(convolve("evaluate", run, "--data", table, *columns, "--json").out)
+    assert min(told["within"]) >= 0.4 and told["coverage"] == 0.8 and told["accepted"] >= 0.5
+    assert "intervals hold an image's own number" in convolve("evaluate", run, "--data", table, *columns).out
+
+    cv2.imwrite(str(tmp_path / "strange.png"), np.tile(np.uint8([[[255, 0, 255]], [[0, 255, 0]]]), (8, 16, 1)))
+    asked = [pictures / "07.png", tmp_path / "strange.png"]
+    own, strange = json.loads(convolve("predict", run, *asked, "--json").out)["images"]
+    for name, most in zip(("shine", "half"), record["within"], strict=True):
+        low, high = own["intervals"][name]
+        assert (high - low) / 2 == pytest.approx(most, rel=1e-4)
+        assert (low + high) / 2 == pytest.approx(own["numbers"][name], rel=1e-4)
+    for one in (own, strange):
+        assert one["none_of_these"] is (one["distance"] > record["farthest"])
+    assert strange["none_of_these"] or epochs  # so few steps may forget what the start told apart
+    shown = convolve("predict", run, *asked).out.splitlines()
+    assert " to " in shown[0] and ("none of these; shine" in shown[1]) is strange["none_of_these"]
+    convolve("predict", run, *asked, "--csv", tmp_path / "said.csv")
+    row, other = csv.DictReader((tmp_path / "said.csv").open(newline=""))
+    assert float(row["shine_from"]) == pytest.approx(own["intervals"]["shine"][0], rel=1e-4)
+    assert (other["none_of_these"] == "yes", other["error"]) == (strange["none_of_these"], "")
+    assert "possible" not in other
+    page = (run / "report.html").read_text()
+    assert "How sure it is" in page and "interval holds the true one" in page and "temperature" not in page
+    assert_file_is_as_sure(convolve, run, tmp_path / "sure.onnx", asked)
+
+
+def assert_file_is_as_sure(convolve: Convolve, run: Path, file: Path, asked: list[Path]) -> None:
+    pytest.importorskip("onnxruntime")
+    assert convolve("convert", run, "--to", "onnx", "--out", file, "--with-preprocessing").code == 0
+    for ours, theirs in zip(load(run).predict(asked), load(file).predict(asked), strict=True):
+        assert ours.none_of_these == theirs.none_of_these
+        assert ours.distance == pytest.approx(theirs.distance, rel=1e-3)
+        if ours.intervals:
+            for name, ends in ours.intervals.items():
+                assert theirs.intervals and ends == pytest.approx(theirs.intervals[name], rel=1e-4)
+
+
+def test_several_classes_know_what_is_none_of_them(pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+    run, tags, data = tmp_path / "run", pictures / "tags.csv", ("--set=data.target=classes",)
+    trained(convolve, pictures, run, "--data", tags, *data, "--accept", "0.9", "--epochs", 8)
+    cv2.imwrite(str(tmp_path / "strange.png"), np.tile(np.uint8([[[255, 0, 255]], [[0, 255, 0]]]), (8, 16, 1)))
+    asked = [pictures / "07.png", tmp_path / "strange.png"]
+    own, strange = json.loads(convolve("predict", run, *asked, "--json").out)["images"]
+    assert strange["none_of_these"] and strange["distance"] > own["distance"] and "possible" not in own
+    assert json.loads(convolve("evaluate", run, "--data", tags, "--json").out)["accept"] == 0.9
+    assert "none of these" in convolve("predict", run, *asked).out
+    assert "How sure it is" in (run / "report.html").read_text()
+    assert_refused(convolve("predict", run, *asked, "--coverage", "0.8"), 2, "--coverage is for a model of one class")
+    assert_file_is_as_sure(convolve, run, tmp_path / "sure.onnx", asked)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from convolve.errors import ConvolveError
+    from convolve.explanation import Explanation, explain
     from convolve.loading import load
     from convolve.model import Model
     from convolve.network import Network, load_graph
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConvolveError": "errors", "Model": "model", "Prediction": "prediction", "load": "loading",
     "load_graph": "network", "Network": "network", "Recipe": "recipe", "write_report": "report", "Run": "outcome",
-    "train": "run",
+    "train": "run", "explain": "explanation", "Explanation": "explanation",
 }  # fmt: skip
 
 __all__ = [
-    "ConvolveError", "Model", "Network", "Prediction", "Recipe", "Run", "load", "load_graph", "train", "write_report",
+    "ConvolveError", "Explanation", "Model", "Network", "Prediction", "Recipe", "Run", "explain", "load", "load_graph",
+    "train", "write_report",
 ]  # fmt: skip
 
 

@@ -91,28 +91,38 @@ def cross_validate(
     fold_N = fold_numbers(whole.labels_N.numpy(), groups_N, folds, recipe.run.seed)
     _require_every_class(whole, groups_N, splits.class_names, folds)
     where = splits.description.partition("; ")[0]  # behind it stands what was held out
-    answers_NK, errors = np.zeros((len(whole), len(splits.class_names)), np.float32), []
+    found, errors = dict[str, torch.Tensor](), list[float]()
     for fold in range(folds):
         parts = _without(splits, whole, fold_N == fold, f"{where}, without fold {fold + 1} of {folds}")
         path = out.with_name(f"{out.name}-fold{fold + 1}")
         progress("note", {"message": f"fold {fold + 1} of {folds} in {path}"})
         folder = _trained(recipe, parts, path, restart=restart, progress=progress, report=report)
-        kept = load(read_whole(path / "evaluation.safetensors", DataError))
-        answers_NK[fold_N == fold] = kept["probabilities_NK"].numpy()
+        for name, given in _said(Run(folder)).items():
+            found.setdefault(name, given.new_zeros(len(whole), *given.shape[1:]))[fold_N == fold] = given
         errors.append(folder.result().test_error or 0.0)
+    splits = replace(splits, out_of_fold=OutOfFold(whole.labels_N, **found, folds=folds, is_test=bool(membership)))
     if membership:
-        judged = OutOfFold(torch.from_numpy(answers_NK), folds)
-        splits = replace(
-            splits, train=whole, test=whole, membership=membership, out_of_fold=judged, description=where
-        )  # fmt: skip
+        splits = replace(splits, train=whole, test=whole, membership=membership, description=where)
     progress("note", {"message": f"the last training, on all images, in {out}"})
     folder = _trained(recipe, splits, out, restart=restart, progress=progress, report=report)
+    answers_NK = found["answers_NK"].numpy()
     return CrossValidation(Run(folder), tuple(errors), whole, splits.class_names, answers_NK=answers_NK, fold_N=fold_N)
+
+
+def _said(run: Run) -> dict[str, torch.Tensor]:
+    """What a run said of its fold, as `OutOfFold` calls it."""
+    kept = load(read_whole(run.folder.path / "evaluation.safetensors", DataError))
+    known = run.model.confidence
+    said = {"answers_NK": kept["probabilities_NK"]}
+    if known and "distances_N" in kept:
+        log_NK = said["answers_NK"].double().clamp(min=1e-37).log()
+        said |= {"raw_NK": (log_NK * known.record.temperature).softmax(1).float(), "distances_N": kept["distances_N"]}
+    return said
 
 
 def _require_plain(recipe: Recipe, folds: int) -> None:
     if folds < 2:
-        raise UsageError(f"--folds {folds}: two folds are the least, five the custom")
+        raise UsageError(f"--folds {folds}: give 2 or more; 5 is usual")
     if recipe.data.target != "class":
         raise UsageError(f"--folds is for one class an image; leave it out with data.target={recipe.data.target}")
     if recipe.data.skip_unreadable:

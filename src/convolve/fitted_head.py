@@ -34,7 +34,7 @@ from convolve.transforms.normalize import mean_of, scale_of
 
 @dataclass(frozen=True, eq=False)
 class FittedHead:
-    """`probe` was fitted to these images: features_ND of the first view of each, and their labels."""
+    """`probe` was fitted to these images: their features and labels."""
 
     probe: Probe
     features_ND: torch.Tensor
@@ -61,24 +61,24 @@ def fit_head(
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
     done = replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0)  # the body knows what it subtracts
     kept_as = repr((done, images.decoding)) if spec.cache != "none" and preprocess.orientation != "cntk" else ""
-    features_NVD, labels = body.features(
+    features_ND, labels = body.features(
         images, workers=workers, kept_as=kept_as,
         progress=lambda done, count: callback("features", {"done": done, "images": count}),
     )  # fmt: skip
     counts = data.loader.loss_K or data.loader.sampling_K
     targets = labels if labels.ndim == 1 else standardized(labels, model.target)
     probe = fit(
-        features_NVD, targets, _units(data.train), classes=len(model.class_names), kind=model.target.kind,
+        features_ND, targets, _units(data.train), classes=len(model.class_names), kind=model.target.kind,
         weights_K=torch.tensor(counts) if counts else None,
     )  # fmt: skip
     ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
     model.set_head(ours["weight_KD"], ours["bias_K"])
-    message = f"the head begins with its fit to {features_NVD.shape[2]:,} features of {len(labels):,} images"
+    message = f"the head begins with its fit to {features_ND.shape[1]:,} features of {len(labels):,} images"
     if model.target.kind == TargetKind.CLASS:
         right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
         message += f": {right:.1%} right in cross-validation"
     callback("note", {"message": message})
-    return FittedHead(probe, features_NVD[:, 0], labels)
+    return FittedHead(probe, features_ND, labels)
 
 
 def _units(source: Source) -> NDArray[np.int64] | None:

@@ -80,9 +80,8 @@ def describe(recipe: Recipe, initial: Initial | None, splits: Splits, data: Data
         forgets = "gives weights a norm of its own, which spoils what the start has learned; set another optimizer.name"
         callback("warning", {"message": f"muon {forgets}"})
     said = initial.said if initial else ()
-    if recipe.confidence and recipe.data.target != "class":
-        unused = "how sure a model is, is learned where each image has one class"
-        said = (*said, f"{unused}: confidence is not used with data.target={recipe.data.target}")
+    if recipe.confidence and initial and initial.model.target.objective:
+        said = (*said, "confidence is not used with the criterion of a configuration, which says what it answers")
     for message in (*said, data.judged_by, "" if splits.array_shape_CHW else data.description):
         if message:
             callback("note", {"message": message})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -36,11 +35,12 @@ from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.graph.heads import without_head
 from convolve.model_card import write_card
-from convolve.model_folder import Architecture, write_model
+from convolve.model_folder import Architecture, digest_of, write_model
 from convolve.models.feature_extractor import FeatureExtractor, WithFeatures
 from convolve.models.heads import features_of, last_layer
 from convolve.network import graph_of_module
-from convolve.prediction import Prediction
+from convolve.notebook import MOST, figures, table
+from convolve.prediction import Prediction, Predictions
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.training.confidence import Confidence, ConfidentNetwork, require_known
 from convolve.training.criteria import Answering
@@ -142,13 +142,13 @@ class Model:
             self.network, batches, self.device, views, workers, independent=self.independent, target=self.target
         )
 
-    def predict(self, paths: Sequence[str | Path], top: int | None = None) -> list[Prediction]:
+    def predict(self, paths: Sequence[str | Path], top: int | None = None) -> Predictions:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
 
         Without `top`, the 5 likeliest, or where an image can be of several classes, those that it is of. Raises
         `DataError` for one that cannot be read.
         """
-        found = [one for batch in self.answers(list(find_images(paths)), top) for one in batch]
+        found = Predictions(one for batch in self.answers(list(find_images(paths)), top) for one in batch)
         for one in found:
             if one.error:
                 raise DataError(f"{one.path}: {one.error}")
@@ -248,16 +248,16 @@ class Model:
         return Dataset(ArraySource(torch.from_numpy(images_NCHW), labels))
 
     def digest(self) -> str:
-        """What tells this model from others that answer otherwise: its weights, preprocessing, classes and layer."""
-        digest = hashlib.sha256(repr((self.preprocess, self.class_names, self.node, self.target)).encode())
-        digest.update(b"" if self.preprocess.mean_image_CHW is None else self.preprocess.mean_image_CHW.tobytes())
-        if self.confidence:
-            digest.update(repr(self.confidence.record).encode())
-        if isinstance(self.module, OnnxNetwork):
-            digest.update(self.module.path.read_bytes())
-        for name, tensor in self.module.state_dict().items():
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """What tells this model from others that answer otherwise."""
+        known = self.confidence.record if self.confidence else None
+        file = self.module.path if isinstance(self.module, OnnxNetwork) else None
+        return digest_of(self.module, self.preprocess, (self.class_names, self.node, self.target, known), file)
+
+    def _repr_html_(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.module.parameters())
+        rows = {"classes": ", ".join(self.class_names[:MOST]), "the network sees": self.preprocess}
+        rows |= {"parameters": f"{parameters:,}", **dict(figures(vars(self.training_info)))}
+        return table(rows.items(), "Model")
 
     @property
     def network(self) -> nn.Module:
@@ -358,7 +358,7 @@ class Model:
         self._whole()
         self.require_images()
         metadata, is_class = self.metadata, self.target.kind == TargetKind.CLASS
-        answering = self.network if is_class else Answering(self.module, self.target)
+        answering = self.network if is_class else Answering(self.network, self.target)
         if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
             metadata = replace(metadata, target=Target(self.target.kind))
         known = self.confidence.tensors if self.confidence else {}

@@ -51,6 +51,17 @@ Architecture = NetworkSpec | Graph
 Shapes = dict[str, tuple[int, ...]]
 
 
+def digest_of(module: nn.Module, preprocess: Preprocess, beside: tuple[object, ...], file: Path | None) -> str:
+    """What tells a model from others that answer otherwise: its weights, or its `file`, its preprocessing, and what is
+    `beside` them."""
+    digest = hashlib.sha256(repr((preprocess, *beside)).encode())
+    digest.update(b"" if preprocess.mean_image_CHW is None else preprocess.mean_image_CHW.tobytes())
+    digest.update(file.read_bytes() if file else b"")
+    for name, tensor in module.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def write_model(
     folder: Path,
     module: nn.Module,

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
 from safetensors.torch import save
 from torch.nn import functional as F
 
-from convolve.atomic import replacing
+from convolve.atomic import read_whole, replacing
 from convolve.confidence import learn_confidence
 from convolve.data.build import DataModule
 from convolve.data.dataset import Dataset
 from convolve.data.sources.classes import in_words
+from convolve.errors import DataError
 from convolve.fitted_head import FittedHead
 from convolve.loading import load
 from convolve.model import Model
+from convolve.notebook import curves, image
 from convolve.records import ClassResult, EndEvent, Result, Target, TargetKind, TrainingInfo
 from convolve.records.reading import to_json
 from convolve.training.calibration import reliability, wilson_interval
@@ -33,6 +38,7 @@ from convolve.training.run_folder import RunFolder
 from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
 
+_MISTAKES = 12  # pictures that a notebook shows
 MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
 _RESULT_FROM_START = (
     "parameters", "precision", "device", "threads", "data_name", "data_note", "data_fingerprint", "versions",
@@ -69,13 +75,32 @@ class Run:
     def model(self) -> Model:
         return load(self.folder.path)
 
+    def _repr_html_(self) -> str:
+        """The figures, the error after each epoch, and the most confident errors as pictures."""
+        epochs = self.folder.epochs()
+        judged = [epoch.test_error if epoch.validation_error is None else epoch.validation_error for epoch in epochs]
+        drawn = curves("error", {"train": [epoch.train_error for epoch in epochs], "test": judged})
+        report = f"<div>{escape(str(self.folder.path / 'report.html'))}</div>"
+        return self.folder.result()._repr_html_() + drawn + "".join(self._mistakes()) + report
+
+    def _mistakes(self) -> Iterator[str]:
+        tensors = load_tensors(read_whole(self.folder.path / "evaluation.safetensors", DataError))
+        if "probabilities_NK" not in tensors or self.model.target.kind != TargetKind.CLASS:
+            return
+        names, kept_M = self.model.class_names, tensors["kept_indices_M"]
+        said_M, sure_M = tensors["probabilities_NK"][kept_M].argmax(1), tensors["probabilities_NK"][kept_M].max(1)
+        for m in (-sure_M).argsort()[:_MISTAKES]:
+            truth = names[tensors["labels_N"][kept_M[m]]]
+            words = f"{truth}, taken for {names[said_M[m]]} ({sure_M[m]:.0%})"
+            yield image(tensors["kept_images_MHWC"][m], words, 80)
+
 
 def write_outcome(training: Training, began: float) -> None:
     """Evaluate the model, write all of it, and that the run is finished; it `began` then by `time.perf_counter`."""
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
-    if trainer.recipe.confidence and model.target.kind == TargetKind.CLASS:
+    if trainer.recipe.confidence and not model.target.objective:
         model.confidence = learn_confidence(model, training.data, trainer.recipe, training.fitted, workers)
         _tell_of_few(model.confidence, trainer)
     evaluation = _judged(training)
@@ -112,16 +137,18 @@ def _tell_of_few(known: Confidence, trainer: Trainer) -> None:
 def _judged(training: Training) -> Evaluation:
     """What the model says of the test images, or what was said of them in cross-validation."""
     test, known = training.data.test, training.data.out_of_fold
-    if known is None:
+    if known is None or not known.is_test:
         return training.model.evaluate(test, workers=training.trainer.workers)
     labels_N = test.source.labels_N
     training.trainer.callback("note", {"message": "its error is estimated by cross-validation"})
     loss = -float(known.answers_NK[torch.arange(len(labels_N)), labels_N].double().clamp_min(1e-30).log().mean())
-    return Evaluation(labels_N, known.answers_NK, loss)
+    beside_NB = torch.empty(0) if known.distances_N is None else known.distances_N[:, None]
+    return Evaluation(labels_N, known.answers_NK, loss, beside_NB=beside_NB)
 
 
 def _folds(training: Training) -> int | None:
-    return training.data.out_of_fold.folds if training.data.out_of_fold else None
+    known = training.data.out_of_fold
+    return known.folds if known and known.is_test else None
 
 
 def _with_thresholds(training: Training) -> Target:

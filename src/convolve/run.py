@@ -24,7 +24,7 @@ from convolve.model import Model
 from convolve.outcome import Run, Training, write_outcome
 from convolve.recipe import Recipe
 from convolve.recipes import resolve
-from convolve.training.events import Callback, silent
+from convolve.training.events import Callback, in_sight, silent
 from convolve.training.run_folder import RunFolder
 from convolve.training.session import begin_session, choose_device, choose_threads
 from convolve.training.snapshot import resume
@@ -42,7 +42,7 @@ def train(
     out: str | Path | None = None,
     restart: bool = False,
     from_model: str | Path | None = None,
-    progress: Callback = silent,
+    progress: Callback | None = None,
     workers: Workers | None = None,
     each_epoch: Callable[[Model, int], None] | None = None,
     report: Callable[[Path], object] | None = None,
@@ -54,11 +54,11 @@ def train(
     `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `options` say how a
     list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there goes on to the
     same bits, a finished one is refused unless `restart`. `from_model` is the recipe's model.start. `workers` are those
-    that a launcher such as mpiexec has started; the first alone writes and hears of `progress`. `each_epoch` is given
-    the model after each epoch, and its number, from 1; `report`, such as `write_report`, the folder at the end, before
-    another process may have it. A finished run that was killed before gets it then. `overrides` are fields of
-    `RunSpec`: epochs=5, seed=1, precision="fp32". Afterwards torch keeps the run's number of threads, convolves without
-    TF32 and takes vanishing numbers for 0 (`torch.set_flush_denormal`): the model answers to the bit as evaluated.
+    that a launcher has started; the first alone writes and hears of `progress` (default: a bar in notebooks).
+    `each_epoch` is given the model after each epoch and its number, from 1; `report`, such as `write_report`, the
+    folder at the end, before another process may have it. `overrides` are fields of `RunSpec`: epochs=5, seed=1,
+    precision="fp32". Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing
+    numbers for 0 (`torch.set_flush_denormal`): the model answers to the bit as evaluated.
     """
     began = time.perf_counter()
     settings = {f"run.{name}": value for name, value in overrides.items()}
@@ -66,7 +66,7 @@ def train(
     workers = workers or all_workers(recipe.distributed)
     path, is_first = Path(out or f"runs/{recipe.name}"), not workers.rank
     with RunFolder.claim(path, restart, bool(report), workers) as folder:
-        callback = progress if is_first else silent
+        callback = (progress or in_sight()) if is_first else silent
         recipe, splits = open_inputs(recipe, data, options, callback, workers, kept=folder.kept_recipe())
         training = build_training(recipe, splits, folder, callback, workers=workers)
         if each_epoch and is_first:

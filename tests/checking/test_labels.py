@@ -76,10 +76,10 @@ def test_strangers_are_far_from_every_class_as_the_other_folds_tell() -> None:
     strangers_MD = np.eye(64)[[5, 6, 7]] + 0.1 * rng.standard_normal((3, 64))
     features = torch.from_numpy(np.concatenate([features_ND, strangers_MD])).float()
     labels = torch.from_numpy(np.append(labels_N, [0, 1, 1]))
-    probe = fit(features[:, None], labels)
+    probe = fit(features, labels)
     assert {image for image, _ in list(_strangers(features, labels, probe))[:3]} == {200, 201, 202}
     assert len(list(_strangers(features, labels, probe))) <= 5
-    assert len(list(_strangers(features[:200], labels[:200], fit(features[:200, None], labels[:200])))) <= 2
+    assert len(list(_strangers(features[:200], labels[:200], fit(features[:200], labels[:200])))) <= 2
 
 
 def test_each_says_what_it_looks_like(eye: Model, planted: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.shards import open_shards
 from convolve.errors import DataError, MissingDataError
 from convolve.formats.archive import ByteReader
+from processes import start
 from remote_servers import Store, failing_store, lead_to_s3, nginx, s3
 from shard_files import CLASSES, picture, samples, write_shards, write_tar
 
@@ -84,10 +86,11 @@ def test_nginx(tmp_path: Path, convolve: Convolve) -> None:
             open_data(f"{url}/nothing")
 
 
-def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve) -> None:
+@pytest.mark.parametrize("kind", ["small", "moto"])
+def test_s3(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve) -> None:
     """Written there, kept when written again, read from there, with the index that lies beside."""
     write_shards(tmp_path / "set")
-    with s3(monkeypatch) as bucket:
+    with s3(monkeypatch, tmp_path / "s3", kind) as bucket:
         arguments = ("prepare", "shards", "--source", tmp_path / "set", "--out", f"{bucket}/photos")
         first, again = convolve(*arguments), convolve(*arguments)
         assert first.code == again.code == 0, first.err + again.err
@@ -136,6 +139,15 @@ def test_what_fails_for_good_is_one_sentence(
     assert_refused(found, 3, *words)
     assert not (tmp_path / "run").exists()
     assert not [path for path in (tmp_path / "cache" / "remote").iterdir() if "001" in path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no files")
+def test_a_cache_on_a_full_disk(store: Store, tmp_path: Path) -> None:
+    words = ("train", "photos", "--data", f"{store.url}/{ALL}", "--out", tmp_path / "run")
+    environ = {"CONVOLVE_CACHE": str(tmp_path / "cache")}
+    found = start(tmp_path / "log", *words, most_file_bytes=3000, environ=environ).outcome()
+    assert_refused(found, 1, "set-000.tar", "cache", "File too large", "free space there")
+    assert not (tmp_path / "run").exists() and not list((tmp_path / "cache").rglob("*.tar"))
 
 
 def test_an_object_that_changes_between_two_readings(store: Store, tmp_path: Path) -> None:

@@ -81,6 +81,34 @@ def test_names_of_classes(tmp_path: Path) -> None:
         open_shards(tmp_path / "a.tar", ("ape", "cat"))
 
 
+def test_classes_in_a_table_beside_the_shards(tmp_path: Path, convolve: Convolve) -> None:
+    """KEY and class, also for train/ and val/ together; it counts before what lies in the shards."""
+    pictures = [(f"a/{n}.png", picture(n)) for n in range(6)]
+    write_tar(tmp_path / "set/train/0.tar", pictures[:4])
+    write_tar(tmp_path / "set/val/0.tar", pictures[4:])
+    rows = [f"a/{n},{'cat' if n % 2 else 'dog'}" for n in range(6)]
+    table = tmp_path / "set" / "classes.csv"
+    table.write_text("\n".join(["key,class", *rows, "b/7,owl"]))
+    splits = open_data(str(tmp_path / "set"))
+    assert splits.class_names == ("cat", "dog", "owl")
+    assert (splits.train.labels_N.tolist(), splits.test.labels_N.tolist()) == ([0, 0, 1, 1], [0, 1])
+    one = tmp_path / "one"
+    labeled = [*pictures, *((f"a/{n}.cls", b"7") for n in range(6))]
+    write_tar(one / "0.tar", labeled)
+    (one / "classes.tsv").write_text("file\tlabel\n" + "\n".join(f"a/{n}.png\t{n % 2}" for n in range(6)))
+    assert open_shards(one).labels_N.tolist() == [0, 1, 0, 1, 0, 1]
+    for bad, words in (
+        (rows[:4], ["val/0.tar@/a/4.png", "classes.csv gives this key no class", "add a row"]),
+        ([*rows, "a/2,cat"], ["classes.csv: line 8", "a/2 is cat here and dog above", "correct one"]),
+        ([*rows, "a/9"], ["classes.csv: line 8", "1 columns, the header has 2"]),
+    ):
+        table.write_text("\n".join(["key,class", *bad]))
+        assert_refused(convolve("train", "photos", "--data", tmp_path / "set", "--out", tmp_path / "run"), 3, *words)
+    write_tar(one / "1.tar", labeled)
+    with pytest.raises(DataError, match=r"0\.tar@/a/0\.png and .*1\.tar@/a/0\.png have one key.*rename one"):
+        open_shards(one)
+
+
 def test_the_parts_of_a_set(tmp_path: Path) -> None:
     for folder in ("by_name", "by_folder/train", "by_folder/val"):
         (tmp_path / folder).mkdir(parents=True)

@@ -161,6 +161,7 @@ def lose_and_bring_back(job: Job, losses: list[Loss]) -> None:
         job.begin(host)
     for number, how, after, back in losses:
         job.wait_until_step(job.step() + after)
+        assert not job.has_ended(), "too few steps for all losses"
         host = job.hosts[number]
         job.lose(host, how)
         time.sleep(1)
@@ -174,7 +175,7 @@ def settings(epochs: int) -> dict[str, Any]:
 
 
 def arguments(data: Path, epochs: int) -> list[object]:
-    each = settings(epochs) | {"distributed.timeout_seconds": 5}
+    each = settings(epochs) | {"distributed.timeout_seconds": 10}
     return ["mnist", "--data", data, *(f"--set={name}={value}" for name, value in each.items())]
 
 
@@ -185,8 +186,9 @@ def train_with_losses(count: int, losses: list[Loss], epochs: int, data: Path, p
         lose_and_bring_back(job, losses)
         result = json.loads((job.out / "result.json").read_text())
         assert result["samples_seen"] == epochs * 600, job.logs()
-        gone = [host for event in job.events() for host in event.get("gone", ())]
-        assert gone and {*gone} <= {hosts[loss.host].name for loss in losses}
+        told = {what: {host for event in job.events() for host in event.get(what, ())} for what in ("gone", "came")}
+        # On a busy machine one that is there may be given up, too.
+        assert told["gone"] >= {hosts[loss.host].name for loss in losses} and told["came"], told
         assert any("gone: convolve-" in log.read_text(errors="replace") for log in place.glob("*.log"))
     with float64():
         train_alone(data, place, {"alone": ("mnist", settings(epochs))})
@@ -230,4 +232,4 @@ def test_thirty_losses(tiny_mnist: Path, tmp_path: Path) -> None:
         Loss(chance.randrange(3), chance.choice(("kill", "stop", "cut")), chance.randrange(12), chance.randrange(12))
         for _ in range(30)
     ]
-    train_with_losses(3, losses, 150, tiny_mnist, tmp_path)
+    train_with_losses(3, losses, 80, tiny_mnist, tmp_path)

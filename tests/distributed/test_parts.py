@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -74,24 +75,30 @@ def test_the_others_print_the_same(model: Path, pictures: Path, tmp_path: Path, 
     assert [page.read_bytes(), table.read_bytes()] == made
 
 
-def test_prepare_writes_the_same_files(pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_prepare_writes_the_same_files(kind: str, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
     (pictures / "b/017.png").unlink()
-    assert convolve("prepare", "folder", "--source", pictures, "--out", tmp_path / "out").code == 0
+    words = ("prepare", kind, "--source", pictures, "--out", tmp_path / "out")
+    assert convolve(*words).code == 0
     (tmp_path / "out").rename(tmp_path / "alone")
-    done = launch(*mpiexec(2), *COMMAND, "prepare", "folder", "--source", pictures, "--out", tmp_path / "out")
+    done = launch(*mpiexec(2), *COMMAND, *words)
     assert done.returncode == 0, done.stderr
-    for path in (tmp_path / "alone").iterdir():
-        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
-    assert (tmp_path / "out/Train_cntk_text.txt").exists()
+    names = [path.name for path in (tmp_path / "alone").iterdir()]
+    assert {"folder": "Train_cntk_text.txt", "shards": "train-000000.tar"}[kind] in names
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes(), name
 
 
 # A command that counts, and says in the file `log` which numbers it has looked at. At `fault` a worker is killed.
 COUNTING = """
-import os, sys, time
+import os, signal, socket, sys, time
 from pathlib import Path
 from convolve.distributed import parts
 from convolve.errors import ConvolveError
 parts.SILENCE_SECONDS = 20
+if "HOSTS" in os.environ:  # each worker on a host of its own
+    socket.gethostname = lambda: "host" + os.environ["RANK"]
+    parts.BEAT_SECONDS, parts.LOST_SECONDS, parts.SILENCE_SECONDS = 0.1, 3, 1e9
 step, fault, log, value = int(sys.argv[1]), os.environ.get("FAULT", ""), Path(sys.argv[2]), sys.argv[3]
 
 def compute(numbers):
@@ -99,7 +106,10 @@ def compute(numbers):
         if f"{team.rank}" == fault[:1] and first >= 6 * step:
             if fault[1:] == "raises":
                 raise ConvolveError("no more")
-            os.kill(os.getpid(), 9)
+            if fault[1:] == "is slow":
+                time.sleep(2 * parts.LOST_SECONDS if first == 28 else 0)
+            else:
+                os.kill(os.getpid(), signal.SIGSTOP if fault[1:] == "stops" else signal.SIGKILL)
         with log.open("a") as file:
             print(team.rank, first, file=file)
         yield sum(numbers_of(first, numbers.stop))
@@ -118,9 +128,12 @@ except ConvolveError as error:
 """
 
 
-def count(size: int, folder: Path, step: int = 4, fault: str = "", value: str = "v") -> Iterator[tuple[int, str, str]]:
-    """(exit code, stdout, stderr) of each worker."""
+def count(
+    size: int, folder: Path, step: int = 4, fault: str = "", value: str = "v", hosts: bool = False
+) -> Iterator[tuple[int, str, str]]:
+    """(exit code, stdout, stderr) of each worker; with `hosts` each believes to be on a host of its own."""
     job = {"TORCHELASTIC_RUN_ID": secrets.token_hex(8), "WORLD_SIZE": f"{size}", "FAULT": fault}
+    job |= {"HOSTS": "yes"} if hosts else {}
     environ = os.environ | job | {"PYTHONPATH": str(Path(convolve.__file__).parents[1])}
     words = (sys.executable, "-c", COUNTING, f"{step}", str(folder / "log"), value)
     processes = [
@@ -131,6 +144,8 @@ def count(size: int, folder: Path, step: int = 4, fault: str = "", value: str = 
         for rank in range(size)
     ]  # fmt: skip
     for process in processes:
+        if fault.endswith("stops") and process is processes[-1]:
+            process.kill()
         out, err = process.communicate(timeout=PATIENCE_SECONDS)
         yield process.returncode, out, err
 
@@ -146,6 +161,23 @@ def test_a_lost_worker_is_named_and_the_same_command_goes_on(tmp_path: Path) -> 
     numbers = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert len(numbers) == 13 + 2 and len(before) == 9  # none twice
     assert not list(tmp_path.glob("*.parts"))
+
+
+@pytest.mark.parametrize("fault", ["1", "1stops"])
+def test_a_worker_of_another_host_that_falls_silent_is_named(fault: str, tmp_path: Path) -> None:
+    """Killed or stopped: the others notice that it counts no more."""
+    first, _ = count(2, tmp_path, fault=fault, hosts=True)
+    assert first[0] == 1 and re.search(r"worker 1 of 2 has not answered for \d+ s on host1", first[2]), first[2]
+    assert "(numbers: 28 to 49 of 50); the same command goes on" in first[2], first[2]
+    (code, out, err), _ = count(2, tmp_path, hosts=True)
+    assert (code, out) == (0, f"{sum(range(50)) + sum(range(7))}\n"), err
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_worker_of_another_host_may_be_slow(tmp_path: Path) -> None:
+    """It takes longer than a silent one is waited for, and counts meanwhile."""
+    (code, out, err), _ = count(2, tmp_path, fault="1is slow", hosts=True)
+    assert (code, out) == (0, f"{sum(range(50)) + sum(range(7))}\n"), err
 
 
 def test_the_error_of_one_is_that_of_all(tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from test_elastic import START
 from torch import nn
 
 from convolve.distributed import auto
-from convolve.distributed.auto import Link, measure_link, ways
+from convolve.distributed.auto import Link, added_seconds, measure_buckets, measure_link, ways
 from convolve.distributed.power_sgd import PowerSgdSum
+from convolve.recipes import resolve
+from convolve.training.run_folder import RunFolder
 from convolve.training.workers import Workers
 from worker_processes import run_together
 
@@ -87,9 +92,9 @@ def _choices(workers: Workers) -> Any:
 
     measured, chosen = measure_link(workers), []
     for link in (Link(0.0, 1e15), Link(0.0, 1e3)):
-        auto.measure_link = lambda workers, link=link: link  # type: ignore[misc]
+        auto.measure_link = lambda *_, link=link: link  # type: ignore[misc]
         chosen.append(auto._choose(network, OneBatch(), workers, 2))  # type: ignore[arg-type]
-    return measured, [way.name for way in ways(network, measured, workers, 2)], chosen
+    return measured, [way.name for way in ways(network, measured, [(0.0, 361_200)], workers, 2)], chosen
 
 
 def test_the_choice_follows_the_link() -> None:
@@ -99,3 +104,50 @@ def test_the_choice_follows_the_link() -> None:
     assert fast[:2] == ("gradients", 32)
     assert slow[0] == "power_sgd" or slow[1] == 1
     assert same[1][:2] == slow[:2]
+
+
+def test_what_is_sent_while_the_backward_pass_goes_on() -> None:
+    """4 bytes are ready 3 s before its end, 2 at the end; a byte takes a second, of which a quarter is computed."""
+    buckets = [(3.0, 4), (0.0, 2)]
+    assert added_seconds(buckets, lambda size: size, lambda size: 0.0) == 3.0
+    assert added_seconds(buckets, lambda size: size / 4, lambda size: size / 4) == 1.5  # the pass ends a second later
+    assert added_seconds(buckets, lambda size: 1e-9 * size, lambda size: 0.0) == pytest.approx(2e-9)
+
+
+def test_the_parts_of_a_gradient_are_ready_one_after_the_other() -> None:
+    """As DistributedDataParallel fills its buckets: the first one is sent when it has a mebibyte."""
+    network = nn.Sequential(nn.Linear(8, 600), nn.Linear(600, 400), nn.Linear(400, 700), nn.Linear(700, 5))
+    buckets = measure_buckets(network, torch.randn(4, 8))
+    assert [2**20 <= size < 1.2e6 for _, size in buckets] == [True, False]
+    assert sum(size for _, size in buckets) == sum(p.nbytes for p in network.parameters())
+    assert buckets[0][0] > buckets[1][0] >= 0
+    assert all(not p._post_accumulate_grad_hooks for p in network.parameters())
+
+
+def test_a_run_that_goes_on_keeps_the_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is measured again, and nothing said of it; a run that is started over chooses anew."""
+    workers, said = Workers(), list[object]()
+    workers.size = 2
+    monkeypatch.setattr(auto, "_choose", lambda *_: ("gradients", 16, "by fp16"))
+
+    def chosen(restart: bool) -> tuple[str, int]:
+        with RunFolder.claim(tmp_path / "run", restart=restart, reports=False) as folder:
+            recipe = resolve("mnist", {"distributed.method": "auto"})
+            found = auto.with_method(
+                recipe,
+                nn.Linear(1, 1),
+                None,
+                workers,
+                folder,
+                callback=lambda _, told: said.append(told),  # type: ignore[arg-type]
+            )
+            if folder.kept_recipe() is None:
+                folder.begin(found, START)
+        assert found.distributed
+        return found.distributed.method, found.distributed.quantization_bits
+
+    with RunFolder.claim(tmp_path / "run", restart=False, reports=False) as folder:
+        folder.begin(resolve("mnist", {"distributed.method": "power_sgd"}), START)
+    assert chosen(restart=False) == ("power_sgd", 32) and not said
+    assert chosen(restart=True) == ("gradients", 16) and len(said) == 1
+    assert chosen(restart=False) == ("gradients", 16) and len(said) == 1

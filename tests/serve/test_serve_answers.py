@@ -20,13 +20,13 @@ from serving import PATIENCE_SECONDS, Client, encoded, noise, serving
 from torch import nn
 
 from convolve.errors import FormatError
+from convolve.explanation import log_odds, occlusion
 from convolve.importers.loader import PreprocessOverrides
 from convolve.loading import load
 from convolve.model import Model
 from convolve.records import Target, TargetKind
 from convolve.serve import service
 from convolve.serve.batching import Answer, Batcher, Prepared
-from convolve.serve.occlusion import log_odds, occlusion
 from convolve.specs.model import ModelSpec
 from convolve.training.confidence import fit_confidence
 from convolve.training.outliers import fit_outliers

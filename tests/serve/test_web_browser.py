@@ -22,12 +22,12 @@ from PIL import Image, features
 from serving import encoded
 
 from convolve.errors import ConvolveError
+from convolve.explanation import occlusion
 from convolve.export.inputs import natural_images
 from convolve.loading import load
 from convolve.model import Model
 from convolve.models import build_model
 from convolve.records import Target, TargetKind
-from convolve.serve.occlusion import occlusion
 from convolve.smaller import Asked
 from convolve.specs.model import ModelSpec
 from convolve.transforms.preprocess import Preprocess, fit_image

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convolve.data.dataset import Dataset, transformed
-from convolve.data.evaluation import eval_dataset
+from convolve.data.dataset import Dataset
 from convolve.data.loader import normalize
 from convolve.data.sources.source import ArraySource
 from convolve.models import build_model
@@ -20,8 +19,6 @@ from convolve.specs.model import ModelSpec
 from convolve.training.features import FrozenBody
 from convolve.training.precision import Precision
 from convolve.training.workers import Workers
-from convolve.transforms.flip import Flip
-from convolve.transforms.preprocess import Preprocess
 
 SHAPE = (3, 32, 32)
 CPU = torch.device("cpu")
@@ -45,29 +42,16 @@ def expected(module: torch.nn.Module, pixels_NCHW: Tensor) -> Tensor:
 
 def test_it_is_what_the_body_gives() -> None:
     frozen, module = body_of()
-    features_NVD, labels_N = frozen.features(Dataset(source()))
-    torch.testing.assert_close(features_NVD[:, 0], expected(module, source().images_NCHW), rtol=1e-4, atol=1e-5)
+    features_ND, labels_N = frozen.features(Dataset(source()))
+    torch.testing.assert_close(features_ND, expected(module, source().images_NCHW), rtol=1e-4, atol=1e-5)
     assert torch.equal(labels_N, source().labels_N)
 
 
 def test_bf16_comes_close() -> None:
-    features_NVD, _ = body_of("bf16")[0].features(Dataset(source()))
-    exact_NVD, _ = body_of()[0].features(Dataset(source()))
-    assert features_NVD.dtype == torch.float32
-    assert (features_NVD - exact_NVD).norm() < 0.05 * exact_NVD.norm()
-
-
-def test_views_and_epochs_stand_side_by_side() -> None:
-    frozen, module = body_of()
-    views_NVD, labels_N = frozen.features(eval_dataset(source(), Preprocess(*SHAPE), views=2), views=2)
-    assert views_NVD.shape[:2] == (21, 2)
-    assert torch.equal(labels_N, source().labels_N)
-    torch.testing.assert_close(views_NVD[:, 1], expected(module, source().images_NCHW.flip(3)), rtol=1e-4, atol=1e-5)
-    flipped = Dataset(source(), transformed([Flip()], 3, None), seed=5)
-    drawn_NVD, _ = frozen.features(flipped, epochs=3)
-    same = torch.stack([(drawn_NVD - views_NVD[:, [at]]).abs().amax(2) < 1e-5 for at in range(2)])
-    assert same.any(0).all()
-    assert same.any(1).all()  # some are flipped in each epoch, and some are not
+    features_ND, _ = body_of("bf16")[0].features(Dataset(source()))
+    exact_ND, _ = body_of()[0].features(Dataset(source()))
+    assert features_ND.dtype == torch.float32
+    assert (features_ND - exact_ND).norm() < 0.05 * exact_ND.norm()
 
 
 class OneOfThree(Workers):
@@ -79,11 +63,11 @@ class OneOfThree(Workers):
 
 def test_workers_share_the_images() -> None:
     frozen, _ = body_of()
-    whole_NVD, whole_N = frozen.features(Dataset(source()))
+    whole_ND, whole_N = frozen.features(Dataset(source()))
     parts, labels = zip(
         *(frozen.features(Dataset(source()), workers=OneOfThree(rank)) for rank in range(3)), strict=True
     )
-    assert torch.equal(torch.cat(parts), whole_NVD)
+    assert torch.equal(torch.cat(parts), whole_ND)
     assert torch.equal(torch.cat(labels), whole_N)
     assert np.ptp([len(each) for each in parts]) <= 1
 
@@ -91,10 +75,10 @@ def test_workers_share_the_images() -> None:
 def test_an_image_s_features_do_not_depend_on_the_others() -> None:
     """To the bit: some may come from the cache, or another worker."""
     frozen, _ = body_of()
-    whole_NVD, _ = frozen.features(Dataset(source()))
+    whole_ND, _ = frozen.features(Dataset(source()))
     for numbers in ([20], [3, 17, 5], list(range(2, 19))):
-        part_NVD, _ = frozen.features(Dataset(source().take(np.array(numbers))))
-        assert torch.equal(part_NVD, whole_NVD[numbers])
+        part_ND, _ = frozen.features(Dataset(source().take(np.array(numbers))))
+        assert torch.equal(part_ND, whole_ND[numbers])
 
 
 @pytest.fixture
@@ -113,16 +97,16 @@ def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_what_is_kept_is_not_computed_again(counted: list[int]) -> None:
     frozen, _ = body_of()
-    first_NVD, first_N = frozen.features(Dataset(source()), kept_as="as they are")
-    again_NVD, again_N = body_of()[0].features(Dataset(source()), kept_as="as they are")
+    first_ND, first_N = frozen.features(Dataset(source()), kept_as="as they are")
+    again_ND, again_N = body_of()[0].features(Dataset(source()), kept_as="as they are")
     assert counted == [21]
-    assert torch.equal(first_NVD, again_NVD)
+    assert torch.equal(first_ND, again_ND)
     assert torch.equal(first_N, again_N)
     few = source().take(np.array([4, 2]))
     some = ArraySource(torch.cat([few.images_NCHW, few.images_NCHW[:1] // 2]), torch.tensor([1, 0, 3]))
-    some_NVD, some_N = frozen.features(Dataset(some), kept_as="as they are")
+    some_ND, some_N = frozen.features(Dataset(some), kept_as="as they are")
     assert counted == [21, 1]
-    assert torch.equal(some_NVD[:2], first_NVD[[4, 2]])
+    assert torch.equal(some_ND[:2], first_ND[[4, 2]])
     assert some_N.tolist() == [1, 0, 3]
 
 
@@ -134,21 +118,11 @@ def test_another_body_precision_or_preparation_is_another(counted: list[int]) ->
     assert counted == [21] * 4
 
 
-def test_random_views_are_those_of_their_epoch(counted: list[int]) -> None:
-    frozen, _ = body_of()
-    images = Dataset(source(), transformed([Flip()], 3, None), seed=5)
-    plain_NVD, _ = frozen.features(images, epochs=3)
-    for _ in range(2):
-        kept_NVD, _ = frozen.features(images, epochs=3, kept_as="flipped")
-        assert torch.equal(kept_NVD, plain_NVD)
-    assert counted == [21] * 6
-
-
 def test_a_damaged_entry_is_computed_again(counted: list[int], tmp_path: Path) -> None:
     frozen, _ = body_of()
-    first_NVD, _ = frozen.features(Dataset(source()), kept_as="one")
+    first_ND, _ = frozen.features(Dataset(source()), kept_as="one")
     [entry] = (tmp_path / "cache" / "features").iterdir()
     entry.write_bytes(entry.read_bytes()[:-40])
-    again_NVD, _ = frozen.features(Dataset(source()), kept_as="one")
-    assert torch.equal(first_NVD, again_NVD)
+    again_ND, _ = frozen.features(Dataset(source()), kept_as="one")
+    assert torch.equal(first_ND, again_ND)
     assert counted == [21, 21]

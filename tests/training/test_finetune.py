@@ -15,6 +15,7 @@ from convolve.graph.build import build
 from convolve.graph.draft import Draft
 from convolve.models import build_model
 from convolve.models.depth import depths, frozen_layers
+from convolve.models.heads import headed
 from convolve.recipe import Recipe
 from convolve.specs.model import ModelSpec, NetworkSpec
 from convolve.specs.optimizer import OptimizerSpec
@@ -38,6 +39,43 @@ def test_layers_are_counted_as_timm_counts_them() -> None:
     assert blocks == [1, 2, 3, 4, 5, 6, 7, 8]
     assert counted["body.layer4.1.bn2.weight"] == 8 and counted["head.bias"] == 9
     assert {*depths(resnet("mlp")).values()} == {*range(10)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "tf_efficientnet_lite0", "swin_tiny_patch4_window7_224"],
+)
+@pytest.mark.parametrize("head", ["", "linear"])
+def test_networks_of_timm_have_the_rates_that_timm_gives_them(name: str, head: str) -> None:
+    """Beside its own `param_groups_layer_decay`, with its own head or with one of ours in its place."""
+    timm = pytest.importorskip("timm")
+    from timm.optim import param_groups_layer_decay
+
+    theirs = timm.create_model(name, pretrained=False, num_classes=4)
+    wanted = {
+        id(parameter): group["lr_scale"]
+        for group in param_groups_layer_decay(theirs, layer_decay=0.75)
+        for parameter in group["params"]
+    }
+    ours = headed(theirs, (3, 224, 224), 4, kind=head, cut="", dropout=0.0) if head else theirs
+    optimizer = optimizer_for(Recipe("x", optimizer=OptimizerSpec(layer_decay=0.75)), ours)
+    rates = {id(p): group["rate"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == pytest.approx({key: wanted.get(key, 1.0) for key in rates}) and len({*rates.values()}) > 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(("resnet", "18"), "resnet18"), (("efficientnet-lite0", ""), "tf_efficientnet_lite0")]
+)
+def test_our_networks_are_counted_as_their_twins_of_timm(ours: tuple[str, str], theirs: str) -> None:
+    timm = pytest.importorskip("timm")
+    from timm.models import group_parameters
+
+    twin = timm.create_model(theirs, pretrained=False, num_classes=4)
+    wanted = group_parameters(twin, twin.group_matcher(coarse=False), reverse=True)
+    module = build_model(NetworkSpec(ours[0], ours[1]) if ours[1] else NetworkSpec(ours[0]), (3, 64, 64), 4)
+    found = depths(module)
+    assert {name: found[name] for name in found if name in wanted} == {k: v for k, v in wanted.items() if k in found}
+    assert len(found.keys() & wanted.keys()) > 0.9 * len(wanted)
 
 
 def test_rates_fall_with_depth() -> None:

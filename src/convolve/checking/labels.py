@@ -66,7 +66,7 @@ def check_labels(
         chosen_N = judged.index_N[judged.part_N == number]
         features.append(_features_ND(body, judging, part, chosen_N))
     features_ND, labels = torch.cat(features), torch.from_numpy(judged.labels_N)
-    probe = fit(features_ND[:, None], labels, judged.groups_N(pairs))
+    probe = fit(features_ND, labels, judged.groups_N(pairs))
     doubts = {"wrong label": _doubtful(judged, probe), "stranger": _strangers(features_ND, labels, probe)}
     for kind, image, what in ((kind, *each) for kind, found in doubts.items() for each in found):
         part, index = parts[judged.part_N[image]], int(judged.index_N[image])
@@ -132,7 +132,7 @@ def _features_ND(body: FrozenBody, judging: Judging, part: Part, chosen_N: NDArr
     def compute(numbers: range) -> Iterator[NDArray[np.float32]]:
         for first in numbers[::_BLOCK]:
             some = range(first, min(first + _BLOCK, numbers.stop))
-            yield body.features(dataset, of=some, progress=partial(tell, first))[0][:, 0].numpy()
+            yield body.features(dataset, of=some, progress=partial(tell, first))[0].numpy()
 
     found = list(judging.team.blocks(f"{part.name} images judged by their features", len(chosen_N), _BLOCK, compute))
     return torch.from_numpy(np.concatenate(found)) if found else torch.empty(0)

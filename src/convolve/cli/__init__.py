@@ -16,6 +16,7 @@ from convolve.cli.check_data import check_data
 from convolve.cli.convert import convert
 from convolve.cli.doctor import doctor
 from convolve.cli.evaluate import evaluate
+from convolve.cli.help import SectionedCommand, grouped
 from convolve.cli.predict import predict
 from convolve.cli.prepare import prepare
 from convolve.cli.report import report
@@ -28,12 +29,20 @@ from convolve.cli.train import train
 from convolve.distributed.launcher import rank_info
 from convolve.errors import ConvolveError, UsageError, unknown_name
 
-COMMANDS = (train, reproduce, evaluate, predict, serve, prepare, check_data, run, convert, show, report, doctor)
+GROUPS = {
+    "Training": (train, reproduce, report),
+    "A trained model": (predict, evaluate, serve, convert),
+    "Images": (check_data, prepare),
+    "CNTK's programs and configurations": (run,),
+    "What there is": (show, doctor),
+}
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 NAMES = tuple(command.__name__.replace("_", "-") for command in COMMANDS)
 
-app = typer.Typer(name="convolve", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_listed = {title: tuple(each.__name__.replace("_", "-") for each in commands) for title, commands in GROUPS.items()}
+app = typer.Typer(name="convolve", cls=grouped(_listed), rich_markup_mode=None, pretty_exceptions_enable=False)
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=SectionedCommand)(command)
 
 
 @app.callback()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from convolve.model import Model
     from convolve.prediction import Prediction
 
-_CONFIDENT = ("none_of_these", "distance", "possible")  # fields of Prediction, of a model that knows its certainty
+# Fields of Prediction, of a model that knows its certainty.
+_CONFIDENT = ("none_of_these", "distance", "possible", "intervals")
 _NAMED = 3  # classes that an image may be of
 NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
@@ -70,7 +71,7 @@ def _in_words(one: Prediction) -> str:
         return "; ".join(f"{name}: {_in_words(each)}" for name, each in one.heads)
     said = _words(one)
     if one.none_of_these:
-        return f"{NONE_OF_THESE}; nearest: {said}"
+        return f"{NONE_OF_THESE}; {'nearest: ' if one.classes else ''}{said}"
     if one.possible is None or len(one.possible) == 1:
         return said
     more = len(one.possible) - _NAMED
@@ -100,7 +101,8 @@ def json_object(head: dict[str, Any]) -> Iterator[Output]:
 
 def _words(one: Prediction) -> str:
     if one.numbers:
-        return "  ".join(f"{name} {value:.6g}" for name, value in one.numbers)
+        between = {name: f" ({low:.4g} to {high:.4g})" for name, (low, high) in (one.intervals or {}).items()}
+        return "  ".join(f"{name} {value:.6g}{between.get(name, '')}" for name, value in one.numbers)
     return "  ".join(f"{name} {value:.1%}" for name, value in one.classes) or "none of the classes"
 
 
@@ -112,10 +114,10 @@ def _mapping(one: Prediction) -> dict[str, Any]:
         return {"path": one.path, "heads": heads, "fitted": one.fitted}
     if one.features is not None:
         return {"path": one.path, "features": one.features.tolist()}
-    if one.numbers:
-        return {"path": one.path, "numbers": dict(one.numbers), "fitted": one.fitted}
-    classes = [{"class": name, "probability": value} for name, value in one.classes]
     sure = {name: value for name in _CONFIDENT if (value := getattr(one, name)) is not None}
+    if one.numbers:
+        return {"path": one.path, "numbers": dict(one.numbers), **sure, "fitted": one.fitted}
+    classes = [{"class": name, "probability": value} for name, value in one.classes]
     return {"path": one.path, "classes": classes, **sure, "fitted": one.fitted}
 
 
@@ -173,7 +175,9 @@ def _title(model: Model, top: int | None) -> list[str]:
     else:
         ranks = range(1, 1 + min(top or 5, len(model.class_names)))
         names = [title for rank in ranks for title in (f"class_{rank}", f"probability_{rank}")]
-    names += _CONFIDENT if model.confidence else ()
+    if known := model.confidence:
+        within = [f"{name}_{end}" for name in model.class_names for end in ("from", "to") if known.record.within]
+        names += [*within, "none_of_these", "distance", *(["possible"] if model.target.kind == "class" else [])]
     return ["path", *names, "error"]
 
 
@@ -190,9 +194,11 @@ def _cells(one: Prediction, title: list[str]) -> list[str]:
         values = [_joined([name for name, _ in one.classes]), ";".join(f"{p:.6f}" for _, p in one.classes)]
     else:
         values = [value for name, p in one.classes for value in (name, f"{p:.6f}")]
-    if title[-2:] == [_CONFIDENT[-1], "error"] and not one.error:
-        sure = "yes" if one.none_of_these else "no"
-        values += [sure, f"{one.distance:.6f}", "" if one.possible is None else _joined([*one.possible])]
+    if "distance" in title[-3:] and not one.error and one.distance is not None:
+        values += [f"{end:.8g}" for ends in (one.intervals or {}).values() for end in ends]
+        values += ["yes" if one.none_of_these else "no", f"{one.distance:.6f}"]
+        if title[-2] == "possible":
+            values.append("" if one.possible is None else _joined([*one.possible]))
     return [one.path, *values, " ".join(one.error.split())]
 
 

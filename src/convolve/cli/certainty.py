@@ -101,6 +101,9 @@ def lines_of(figures: dict[str, Any]) -> Iterator[str]:
             f"sets of classes hold an image's own {figures['covered']:.2%} of the time (asked for "
             f"{figures['coverage']:.2%}), with {figures['mean_set_size']:.2f} classes on average"
         )
+    if "within" in figures:
+        held = ", ".join(f"{part:.2%}" for part in figures["within"])
+        yield f"intervals hold an image's own number {held} of the time (asked for {figures['coverage']:.2%})"
     if "drift" in figures:
         yield _drift_in_words(figures["drift"])
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from convolve.cli.formatting import counted
-from convolve.cli.options import AsJson, Options, with_data_options
+from convolve.cli.options import AsJson, Options, choices, with_data_options
 from convolve.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def check_data(
     source: Annotated[
         Path,
         typer.Argument(
-            help="The images, as for `train --data`: class folders, a map file, a CSV table, CTF, IDX or CIFAR files."
+            metavar="SOURCE",
+            help="The images, as for `train --data`: a folder for each class, a map file, a CSV table, CTF, IDX or "
+            "CIFAR files.",
         ),
     ],
     test: Annotated[
@@ -35,8 +37,8 @@ def check_data(
         Path | None,
         typer.Option(
             "--from",
-            help="A trained network, such as a run on these images. It finds labels that are probably wrong and images "
-            "that belong to no class.",
+            help="Also find labels that are probably wrong, and images that belong to no class, with this trained "
+            "network: a run on these images, for example.",
             metavar="MODEL",
         ),
     ] = None,
@@ -52,16 +54,19 @@ def check_data(
         typer.Option(help="Write a CSV table of the images without faults, for `train --data`.", metavar="FILE"),
     ] = None,
     target: Annotated[
-        str, typer.Option(help="What a label says, as data.target: class, classes or number.", metavar="TARGET")
+        str,
+        typer.Option(
+            help="What a label says: one class, several classes, or a number.", **choices("class|classes|number")
+        ),
     ] = "class",
-    threads: Annotated[int, typer.Option(min=0, help="Number of processor threads; 0 uses all cores.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, metavar="N", help="Number of processor threads. 0: all cores.")] = 0,
     as_json: AsJson = False,
     *,
     options: Options,
 ) -> int:
     """Find faults in labeled images.
 
-    It reports damaged, missing, duplicate and mislabeled images, test images that are also training images, and images
+    Reports damaged, missing, duplicate and mislabeled images, test images that are also training images, and images
     that are dark, blurred or unlike the others. Each finding names the file and the line, and how to fix it. The exit
     code is 3 if there are any.
 

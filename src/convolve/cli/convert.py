@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from convolve.atomic import staged
-from convolve.cli.options import Overrides, with_overrides
+from convolve.cli.beside import done_beside, signed, signer
+from convolve.cli.formatting import print_lines
+from convolve.cli.options import AsJson, Overrides, choices, with_overrides
 from convolve.cli.snippet import Snippet
-from convolve.errors import UnsupportedError, UsageError, look_up
+from convolve.errors import UsageError, look_up
 
 if TYPE_CHECKING:
     from convolve.model import Model
-    from convolve.records import TrainingInfo
     from convolve.smaller import Asked
+
+_ONNX, _WEB, _BESIDE = "ONNX files", "Web pages", "Signatures and programs, with or without --to"
 
 
 @with_overrides
@@ -26,111 +29,145 @@ def convert(
     model: Annotated[
         Path,
         typer.Argument(
-            help="A CNTK model, net.prototxt+net.caffemodel, a PyTorch checkpoint, a model folder or a run folder."
+            metavar="MODEL",
+            help="A run folder, a model folder, a CNTK file, net.prototxt+net.caffemodel, an .onnx file or a PyTorch "
+            "checkpoint.",
         ),
     ],
-    to: Annotated[
-        str | None, typer.Option(help="The format to write: convolve, onnx, exported-program or web.", metavar="FORM")
-    ] = None,
+    to: Annotated[str | None, typer.Option(**choices("convolve|onnx|exported-program|web"), help="The format.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The output: file.onnx, file.pt2, or a folder for convolve and web.")
+        Path | None,
+        typer.Option(metavar="PATH", help="What to write: file.onnx, file.pt2, or a folder for convolve and web."),
     ] = None,
     with_preprocessing: Annotated[
         bool,
         typer.Option(
             "--with-preprocessing",
-            help="Export the preprocessing, too: the model then takes uint8 images (N, H, W, C), gray or RGB.",
+            help="Include mean, scale and channel order: the file then takes uint8 images (N, H, W, C), gray or RGB.",
         ),
     ] = False,
     any_size: Annotated[
         bool,
         typer.Option(
             "--any-size",
-            help="Export the scaling and cropping, too (ONNX): the model then takes one uint8 image (H, W, 3) of any "
-            "size, in RGB, and gives the probabilities.",
+            help="Include resizing and cropping as well: the file then takes one uint8 RGB image (H, W, 3) of any "
+            "size, and gives probabilities.",
+            rich_help_panel=_ONNX,
         ),
     ] = False,
     output: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NODE",
-            help="The node with the class scores, if the model has several. Repeatable: a file with several outputs.",
+            help="The node with the class scores, if the model has several outputs. Repeatable: the file then has "
+            "several.",
         ),
     ] = None,
     license_: Annotated[
         str | None,
-        typer.Option("--license", metavar="NAME", help="The model's license, for its card: apache-2.0, other, ..."),
+        typer.Option(
+            "--license", metavar="NAME", help="The license of the model, for its card: apache-2.0, other, ..."
+        ),
     ] = None,
     quantize: Annotated[
         str | None,
         typer.Option(
-            help="A smaller ONNX file: int8, a quarter of the size, or fp16, half of it. Its error on the test images, "
-            "its size and its speed are printed beside those of fp32.",
-            metavar="int8|fp16",
+            help="Write a smaller file: a quarter of the size (int8) or half (fp16). Its error on the test images, its "
+            "size and its speed are printed beside those of fp32.",
+            **choices("int8|fp16"),
+            rich_help_panel=_ONNX,
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="The images that --quantize calibrates and tests on. [default: the run's own]",
+            help="The images to calibrate and test --quantize on. [default: the run's own]",
             metavar="DIR|FILE|sample",
+            rich_help_panel=_ONNX,
         ),
     ] = None,
     max_error_increase: Annotated[
         float,
         typer.Option(
-            metavar="P", help="Refuse a quantized file whose error is larger by more than so many percentage points."
+            metavar="P",
+            help="Refuse a quantized file whose error is larger by more than P percentage points.",
+            rich_help_panel=_ONNX,
         ),
     ] = 1.0,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", metavar="N", help="Fix the number of images that the ONNX file takes at once."),
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            help="Fix the number of images that the file takes at once.",
+            rich_help_panel=_ONNX,
+        ),
     ] = None,
-    opset: Annotated[int | None, typer.Option(metavar="N", help="The opset of the ONNX file. [default: 18]")] = None,
+    opset: Annotated[
+        int | None, typer.Option(metavar="N", help="The opset of the file. [default: 18]", rich_help_panel=_ONNX)
+    ] = None,
     snippet: Annotated[
         str | None,
         typer.Option(
-            help="Only print a short program in that language, or write it to --out, which asks the model's ONNX file: "
-            "python-cv2, python-pillow, javascript, cpp or csharp.",
-            metavar="LANGUAGE",
+            help="Print a short program that asks the model's ONNX file, or write it to --out.",
+            **choices("python-cv2|python-pillow|javascript|cpp|csharp"),
+            rich_help_panel=_BESIDE,
         ),
     ] = None,
     sign: Annotated[
         Path | None,
-        typer.Option(metavar="KEY", help="Sign --out, or MODEL as it is, with this private key, and write an ML-BOM."),
+        typer.Option(
+            metavar="KEY",
+            help="Sign --out, or MODEL as it is, with this private key, and write a bill of materials (ML-BOM).",
+            rich_help_panel=_BESIDE,
+        ),
     ] = None,
     verify: Annotated[
         Path | None,
-        typer.Option(metavar="KEY", help="Only check that MODEL is as the owner of this public key signed it."),
+        typer.Option(
+            metavar="KEY",
+            help="Check that MODEL is as the owner of this public key signed it.",
+            rich_help_panel=_BESIDE,
+        ),
     ] = None,
     cdn: Annotated[
-        bool, typer.Option("--cdn", help="web: refer to onnxruntime-web on jsdelivr.net; else npm brings it.")
+        bool,
+        typer.Option(
+            "--cdn", help="Load onnxruntime-web from jsdelivr.net instead of including it.", rich_help_panel=_WEB
+        ),
     ] = False,
     web_runtime: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="web: a package that `npm pack onnxruntime-web` wrote.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The package that `npm pack onnxruntime-web` wrote. [default: npm fetches it]",
+            rich_help_panel=_WEB,
+        ),
     ] = None,
+    as_json: AsJson = False,
     *,
     overrides: Overrides,
 ) -> None:
     """Convert a model to another format.
 
-    Preprocessing and class names are kept. Every exported file is run and its outputs are compared with the model's. If
-    they differ, nothing is written. A network that is no classifier, or has several heads, is converted as it is,
-    without class names and preprocessing. For web, a folder is written with a page that asks the model in the browser.
+    Preprocessing and class names are kept. Every exported file is run and compared with the model; if the answers
+    differ, nothing is written. A network that is no classifier, or has several heads, is converted without class names
+    and preprocessing. web writes a folder with a page that asks the model in the browser.
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
     given = _given(context)
     if to is None or out is None or verify or snippet:
         program = Snippet(snippet, with_preprocessing, any_size, output, overrides) if snippet else None
-        _only_beside(model, out, given, program, sign=sign, verify=verify)
+        lines = done_beside(model, out, program, sign=sign, verify=verify, given=given, special=_SPECIAL)
+        print_lines(as_json, {"model": str(model), "to": None, "out": out and str(out)}, lines)
         return
     _check(to, out, given)
 
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.smaller import Asked
 
-    with_key = _signer(sign) if sign else None
+    with_key = signer(sign)
     asked = Asked(
         quantize=quantize, data=data, max_error_increase=max_error_increase, batch_size=batch_size, opset=opset,
         with_preprocessing=with_preprocessing, any_size=any_size,
@@ -147,9 +184,9 @@ def convert(
             opened.training_info, data_name = info, opened.data_name
             order = _Order(opened, model, path, asked, cdn=cdn, web_runtime=web_runtime)
             said = _described(opened, path, asked) + FORMS[to].write(order)
-        said += _sign(path, with_key, data_name, info)
-    for line in said:
-        print(line.replace(str(path), str(out)).replace(str(path.parent), str(out.parent)))
+        said += signed(path, with_key, data_name, info)
+    said = [line.replace(str(path), str(out)).replace(str(path.parent), str(out.parent)) for line in said]
+    print_lines(as_json, {"model": str(model), "to": to, "out": str(out)}, said)
 
 
 def _opened(model: Path, outputs: list[str], overrides: Overrides) -> Model:
@@ -286,63 +323,3 @@ def _convert_network(
         *(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}" for side, ports in sides.items()),
         compared,
     ]
-
-
-# -- what is done without --to -----------------------------------------------------------------------------------------
-
-# The option that is given in place of --to -> what is said where another comes with it that it has no use for.
-_ALONE = {
-    "--snippet": "--snippet only prints a program",
-    "--verify": "--verify only checks a signature",
-    "--sign": "--sign alone signs what lies there",
-}
-_OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
-
-
-def _only_beside(
-    model: Path, out: Path | None, given: list[str], snippet: Snippet | None, *, sign: Path | None, verify: Path | None
-) -> None:
-    """Sign or check what lies there already, or print a program for it."""
-    named = next((option for option in _ALONE if option in given), None)
-    if named is None or (named == "--sign" and {"--to", "--out"} & {*given}):
-        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
-    useless = (_SPECIAL - _OF_A_PROGRAM) | {"--to", *_ALONE} if snippet else {*given}
-    if others := [option for option in given if option in useless and option != named]:
-        raise UsageError(f"{_ALONE[named]}, without {', '.join(others)}; convert and sign in another command")
-    if snippet:
-        snippet.show(model, out)
-    elif verify:
-        from convolve.signing import verify as checked
-
-        print(f"{checked(model, verify)}: {model} is as the owner of {verify} signed it")
-    elif sign:
-        print(*_sign_as_it_is(model, _signer(sign)), sep="\n")
-
-
-def _signer(key: Path) -> Any:
-    from convolve.signing import signer
-
-    return signer(key)
-
-
-def _sign_as_it_is(model: Path, with_key: Any) -> list[str]:
-    """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
-    from convolve.graph.classifier import SeveralHeadsError
-    from convolve.loading import load
-
-    try:
-        opened = load(model)
-    except (UnsupportedError, SeveralHeadsError):
-        return _sign(model, with_key)
-    return _sign(model, with_key, opened.data_name, opened.training_info)
-
-
-def _sign(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> list[str]:
-    """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
-    from convolve.records import TrainingInfo
-    from convolve.signing import sign, write_bom
-
-    if with_key is None:
-        return []
-    bom = write_bom(model, data, info or TrainingInfo())
-    return [f"signed: {sign(model, with_key)}, bill of materials {bom}"]

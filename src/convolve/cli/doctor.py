@@ -18,9 +18,10 @@ def doctor(
         bool, typer.Option("--clear-cache", help="Empty the cache: features, unpacked archives, downloads.")
     ] = False,
 ) -> None:
-    """Show what convolve finds here: versions, hardware, precision, the cache.
+    """Show what this machine has, and what is missing.
 
-    Also shows which optional packages are missing, and the command that installs them.
+    Prints versions, hardware, the precision that training would use, the cache, and for each optional package that is
+    missing the command that installs it.
 
     Example: convolve doctor
     """

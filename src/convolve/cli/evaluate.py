@@ -24,6 +24,7 @@ from convolve.cli.options import (
     Options,
     Overrides,
     SkipUnreadable,
+    choices,
     with_data_options,
     with_overrides,
 )
@@ -46,22 +47,25 @@ def evaluate(
     other: Annotated[
         Path | None,
         typer.Argument(
-            help="Another model of the same classes: the difference of their errors on the same images, with its "
-            "interval. It is taken as it describes itself: the options below describe MODEL."
+            help="Another model of the same classes: print the difference of the two errors on the same images, with "
+            "its interval. The options below describe MODEL, not this one.",
+            metavar="OTHER",
         ),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="The test images: a data set's folder, class folders, a map file, a CSV table, or `sample`.",
+            help="Test images: a data set's folder, a folder for each class, a map file, a CSV table, or `sample`.",
             metavar="DIR|FILE|sample",
         ),
     ] = None,
     views: Annotated[
         int,
         typer.Option(
-            help="Test-time augmentation: also average the predictions for 2 views (the image and its mirror image), "
-            "6 (both, in place and shifted by 1/32 of the size), or 10 (corners and center, and their mirror images)."
+            help="Test-time augmentation: also average the answers to several views of each image. 2: the image and "
+            "its mirror image. 6: both, in place and shifted by 1/32 of the size. 10: corners and center, and their "
+            "mirror images.",
+            **choices("1|2|6|10"),
         ),
     ] = 1,
     skip_unreadable: SkipUnreadable = False,
@@ -74,18 +78,18 @@ def evaluate(
         bool,
         typer.Option(
             "--drift",
-            help="Also say whether the images look like those that the model was trained on. A plain folder of images "
-            "will do: they need no classes for it.",
+            help="Also say whether the images look like the training images. A plain folder of images is enough: they "
+            "need no classes.",
         ),
     ] = False,
     *,
     overrides: Overrides,
     options: Options,
 ) -> None:
-    """Test a model on a data set: errors with their 95 % intervals, loss, a table of classes.
+    """Test a model on a data set.
 
-    The top-1 and top-5 errors count every test image. Images of any size are preprocessed as the model expects. The
-    table of classes is for the single view.
+    Prints top-1 and top-5 errors with their 95 % intervals, the loss, and a table of classes. Every test image counts.
+    Images of any size are preprocessed as the model expects. The table of classes is for a single view.
 
     Example: convolve evaluate runs/mnist --data sample
     """

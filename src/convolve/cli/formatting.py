@@ -42,6 +42,15 @@ def write_csv(path: Path | None, rows: Iterable[Iterable[Any]], safe: bool = Fal
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+def print_lines(as_json: bool, what: dict[str, Any], lines: Iterable[str]) -> None:
+    """Print what a command did, line by line, or as one JSON object: `what`, with the `lines`."""
+    if as_json:
+        print(json.dumps(what | {"lines": [*lines]}, indent=2, ensure_ascii=False))
+        return
+    for line in lines:
+        print(line)
+
+
 def counted(count: int, name: str) -> str:
     """So many things of that name: "1 image", "2,000 images"."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"

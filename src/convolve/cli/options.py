@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -21,33 +22,48 @@ if TYPE_CHECKING:
 else:
     Overrides = Options = Any  # typer evaluates the annotations of a command, and importing one must not load torch
 
+
+def choices(names: str) -> dict[str, Any]:
+    """For an option that takes one of `names`, with bars between: the help shows them, and shells complete them."""
+    return {"metavar": names, "autocompletion": lambda: names.split("|")}
+
+
+def recipe_names() -> list[str]:
+    from convolve.recipes import RECIPES
+
+    return [*RECIPES]
+
+
 AnyModel = Annotated[
     Path,
     typer.Argument(
-        help="A model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, an .onnx file, a PyTorch "
-        "checkpoint, or timm:NAME."
+        help="A run folder, a model folder, a CNTK file, net.prototxt+net.caffemodel, an .onnx file, a PyTorch "
+        "checkpoint, or timm:NAME.",
+        metavar="MODEL",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
 CsvSafe = Annotated[
     bool,
-    typer.Option("--csv-safe", help="Put ' before cells that a spreadsheet would run: those that begin with = + - @."),
+    typer.Option("--csv-safe", help="Put ' before cells that begin with = + - @, which a spreadsheet would run."),
 ]
-Device = Annotated[str | None, typer.Option(help="The device: auto, cpu, cuda or cuda:i.")]
+Device = Annotated[
+    str | None, typer.Option(**choices("auto|cpu|cuda"), help="Where to compute; cuda:N is one GPU of several.")
+]
 Threads = Annotated[
     int | None,
     typer.Option(
         parser=lambda text: 0 if text == "auto" else int(text),
-        metavar="INTEGER",
-        help="Number of processor threads; auto or 0: as many as there are idle cores at the start.",
+        metavar="N",
+        help="Number of processor threads. auto or 0: one for each core that is idle at the start.",
     ),
 ]
 TrainingData = Annotated[
     str | None,
     typer.Option(
-        help="The training images: the files of the recipe's data set, your own images (class folders, map file, CSV "
-        "table), or `sample`.",
+        help="Training images: the files of the recipe's data set, your own images (a folder for each class, a map "
+        "file, a CSV table, ...), or `sample`, the small real set of the package.",
         metavar="DIR|FILE|sample",
     ),
 ]
@@ -57,77 +73,84 @@ MaxMegapixels = Annotated[
         min=1,
         max=1073,  # OpenCV's own limit
         metavar="N",
-        help="Decode images of up to so many megapixels. Beyond, JPEG files are decoded at a half, a quarter or an "
-        "eighth of their size, and others are refused. [default: 67]",
+        help="Refuse images of more megapixels, but decode JPEG files at a half, a quarter or an eighth of their size. "
+        "[default: 67]",
     ),
 ]
 Resize = Annotated[
     str | None,
     typer.Option(
-        help="How images of other sizes come to the model's: cover it, the center cut out; letterbox, the whole image "
-        "within it; squash, the whole image out of proportion; square, the central square.",
-        metavar="cover|letterbox|squash|square",
+        help="How an image of another size is fitted. cover: scale it to cover the model's size, cut out the center. "
+        "letterbox: fit the whole image in, and pad. squash: stretch it. square: cut out the central square, then "
+        "scale.",
+        **choices("cover|letterbox|squash|square"),
     ),
 ]
 CropRatio = Annotated[
     float | None,
-    typer.Option(help="The part of the sides that the model sees, from the center: for 224 of 256 it is 0.875."),
+    typer.Option(
+        metavar="R", help="The fraction of each side that the model sees, from the center: 0.875 for 224 of 256."
+    ),
 ]
 Accept = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="The part of images like those of the training that get an answer, such as 0.95; whatever is farther from "
-        'them is "none of these". 1: every image gets one. [default: as the model was trained]',
+        help="Answer this fraction of images like the training images, such as 0.95; what is farther from them is "
+        '"none of these". 1: answer every image. [default: as the model was trained]',
     ),
 ]
 Coverage = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Give each image a set of classes that holds its own with this frequency, such as 0.9. "
+        help="Give each image a set of classes that contains the right one this often, such as 0.9. "
         "[default: as the model was trained]",
     ),
 ]
 SkipUnreadable = Annotated[
     bool,
     typer.Option(
-        "--skip-unreadable", help="Leave out test images that cannot be read; the error is that of the others."
+        "--skip-unreadable", help="Leave out test images that cannot be read. The error is that of the others."
     ),
 ]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set any field of the recipe. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Set any field that `convolve show RECIPE` prints. Repeatable."),
 ]
 Output = Annotated[
-    str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several.")
+    str | None, typer.Option(metavar="NODE", help="The node with the class scores, if the model has several outputs.")
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(help="Preprocess as this published model does. [default: recognized by the file's name]"),
+    typer.Option(
+        metavar="NAME", help="Preprocess as this published model does. [default: recognized by the file's name]"
+    ),
 ]
 Mean = Annotated[
     str | None,
     typer.Option(
-        help="What is subtracted from the pixels: one number, one per channel, or a mean image (.xml, .binaryproto).",
+        help="What to subtract from the pixels: one number, one per channel, or a mean image (.xml, .binaryproto).",
         metavar="NUMBER|B,G,R|FILE",
     ),
 ]
 ChannelOrder = Annotated[
-    str | None, typer.Option(help="The order of the color channels in the model's input: rgb, bgr or gray.")
+    str | None,
+    typer.Option(**choices("rgb|bgr|gray"), help="The order of the color channels in the model's input."),
 ]
 Scale = Annotated[
     str | None,
-    typer.Option(help="The factor that (pixel - mean) is multiplied by, or one per channel.", metavar="NUMBER|B,G,R"),
+    typer.Option(help="The factor for (pixel - mean): one number, or one per channel.", metavar="NUMBER|B,G,R"),
 ]
-Labels = Annotated[Path | None, typer.Option(help="A file of class names, one per line.", metavar="FILE")]
+Labels = Annotated[Path | None, typer.Option(help="A text file of class names, one per line.", metavar="FILE")]
 ImageShape = Annotated[
     str | None,
-    typer.Option(help="The shape of the model's input, where the file does not say it.", metavar="CxHxW"),
+    typer.Option(help="The shape of the model's input, if the file does not say it.", metavar="CxHxW"),
 ]
 Arch = Annotated[
     str | None,
     typer.Option(
-        help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, ..., timm:NAME or torchvision:NAME. "
+        help="The network of a PyTorch checkpoint: resnet18, squeezenet1_1, timm:NAME, torchvision:NAME, ... "
         "[default: recognized by its tensors]",
         metavar="NAME",
     ),
@@ -136,23 +159,21 @@ Arch = Annotated[
 
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`."""
-    return _with_options(command, "overrides", _overrides)
+    return _with_options(command, "overrides", _overrides, "A model from elsewhere")
 
 
 def with_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `_data_options` to `command`, which gets them as one value, its keyword `options`."""
-    return _with_options(command, "options", _data_options)
+    return _with_options(command, "options", _data_options, "Tables and large images")
 
 
-def _with_options(command: Callable[..., Any], keyword: str, value_of: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `value_of`, but for those that `command` has itself under the same name."""
+def _with_options(
+    command: Callable[..., Any], keyword: str, value_of: Callable[..., Any], section: str
+) -> Callable[..., Any]:
+    """Add the options of `value_of`, in a section of the help, but for those that `command` has itself."""
     own = inspect.signature(command, eval_str=True).parameters
     shared = inspect.signature(value_of, eval_str=True).parameters
-    added = {
-        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in shared.items()
-        if name not in own
-    }
+    added = {name: _added(parameter, section) for name, parameter in shared.items() if name not in own}
 
     @wraps(command)
     def wrapped(**values: Any) -> Any:
@@ -165,19 +186,26 @@ def _with_options(command: Callable[..., Any], keyword: str, value_of: Callable[
     return wrapped
 
 
+def _added(parameter: inspect.Parameter, section: str) -> inspect.Parameter:
+    kind, option = get_args(parameter.annotation)
+    option = copy(option)
+    option.rich_help_panel = section
+    return parameter.replace(annotation=Annotated[kind, option], kind=inspect.Parameter.KEYWORD_ONLY)
+
+
 def _data_options(
     columns: Annotated[
         str | None,
         typer.Option(
-            help="Which columns of a table hold what: image=NAME,label=NAME,group=NAME,split=NAME, or some of them. "
-            "[default: found by their usual names]",
+            help="The columns of a table: image=NAME,label=NAME,group=NAME,split=NAME, or some of them. "
+            "[default: recognized by their names]",
             metavar="ROLE=NAME,...",
         ),
     ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
-            help="The folder in which the paths of a list start, or in which the images of another machine lie now.",
+            help="The folder that the paths of a list start from, or that holds the images now if they have moved.",
             metavar="DIR",
         ),
     ] = None,

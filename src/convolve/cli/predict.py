@@ -38,17 +38,21 @@ if TYPE_CHECKING:
 @with_overrides
 def predict(
     model: AnyModel,
-    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH...")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, folders of images, zips of images.", metavar="PATH")],
     top: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of classes to show per image. [default: 5; of several: all that it has]"),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of classes for each image. [default: 5, or all that it has if it can have several]",
+        ),
     ] = None,
     as_json: AsJson = False,
     csv_file: CsvFile = None,
     csv_safe: CsvSafe = False,
     output: Annotated[
         str | None,
-        typer.Option(metavar="NODE", help="Print the features of this layer instead of class probabilities."),
+        typer.Option(metavar="NODE", help="Print the features of this layer instead of classes."),
     ] = None,
     npz_file: Annotated[
         Path | None, typer.Option("--npz", metavar="FILE", help="With --output: write the features to this NumPy file.")
@@ -56,7 +60,7 @@ def predict(
     max_megapixels: MaxMegapixels = None,
     sort_into: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Also copy each image into a folder in DIR, called after its class."),
+        typer.Option(metavar="DIR", help="Also copy each image into a folder of DIR with the name of its class."),
     ] = None,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first image that cannot be read.")
@@ -181,7 +185,7 @@ def _open_output(
     """Where the answers go, of the `forms` JSON, CSV and arrays."""
     as_json, csv_file, npz_file = forms
     if question["--top"] and model.target.kind == "number":
-        raise UsageError("--top is of classes, and the model gives numbers; leave it out")
+        raise UsageError("--top counts classes, and this model gives numbers; leave it out")
     if csv_file:
         return answers.csv_file(csv_file, model, images, question, unreadable)
     if npz_file:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.options import Options, with_data_options
+from convolve.cli.formatting import print_lines
+from convolve.cli.options import AsJson, Options, choices, with_data_options
 from convolve.errors import UsageError, look_up
 
 if TYPE_CHECKING:
@@ -18,34 +19,41 @@ if TYPE_CHECKING:
 
 @with_data_options
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="mnist, cifar10, ilsvrc2012, folder or shards (your own images).")],
-    out: Annotated[Path, typer.Option(help="The folder to write CTF files, images, map files, shards and labels to.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            **choices("mnist|cifar10|ilsvrc2012|folder|shards"), help="A data set, or your own images (folder, shards)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write to.")],
     source: Annotated[
         Path | None,
         typer.Option(
-            help="The folder with the official files (packed or unpacked) or your own images. [default: "
-            "$CONVOLVE_DATA/DATASET, or else a download]"
+            metavar="DIR",
+            help="The folder with the official files, packed or unpacked, or with your own images. [default: "
+            "$CONVOLVE_DATA/DATASET, or else a download]",
         ),
     ] = None,
     order_from: Annotated[
         Path | None,
         typer.Option(
-            help="For ilsvrc2012: number the classes as this classmappings.txt does, not by WordNet ID.",
+            help="For ilsvrc2012: number the classes as this classmappings.txt does, instead of by WordNet ID.",
             metavar="FILE",
         ),
     ] = None,
     shard_size: Annotated[
         int | None,
-        typer.Option(min=1, help="For shards: about so many megabytes each. [default: 100]", metavar="MB"),
+        typer.Option(min=1, help="For shards: the size of each, in megabytes, roughly. [default: 100]", metavar="MB"),
     ] = None,
+    as_json: AsJson = False,
     *,
     options: Options,
 ) -> None:
     """Write the files that CNTK's examples read, or shards.
 
-    It converts a data set's official files, or your own images, to CTF files, images, map files, labels and, for
-    CIFAR-10, the mean image. For ILSVRC2012 and your own images, the map files refer to the images where they are.
-    `shards` writes any labeled images as WebDataset's tar shards.
+    Converts a data set's official files, or your own images, to CTF files, images, map files, labels and, for CIFAR-10,
+    the mean image. For ilsvrc2012 and folder, the map files refer to the images where they are. shards writes any
+    labeled images as WebDataset's tar files.
 
     Example: convolve prepare mnist --source downloads/ --out data/mnist
     """
@@ -66,9 +74,9 @@ def prepare(
     }
     prepared = look_up(preparations, dataset, "data set")
     if order_from and dataset != "ilsvrc2012":
-        raise UsageError(f"--order-from is for ilsvrc2012; the classes of {dataset} have their numbers")
+        raise UsageError(f"--order-from is for ilsvrc2012; leave it out for {dataset}")
     if shard_size and dataset != "shards":
         raise UsageError(f"--shard-size is for shards; leave it out for {dataset}")
     with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
-        for line in prepared(source, out, download_lines(stderr_console()), team):
-            print(line)
+        lines = prepared(source, out, download_lines(stderr_console()), team)
+        print_lines(as_json, {"dataset": dataset, "out": str(out)}, lines)

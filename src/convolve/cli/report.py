@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from convolve.cli.options import AsJson
 
-def report(run: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: AsJson = False) -> None:
     """Write RUN/report.html again, for an unfinished run too.
 
     Example: convolve report runs/mnist
     """
     from convolve.report import write_report
 
-    print(write_report(run))
+    path = write_report(run)
+    print(json.dumps({"report": str(path)}) if as_json else path)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.options import AsJson, Device, Options, Set, Threads, TrainingData, assignment, with_data_options
+from convolve.cli.options import (
+    AsJson,
+    Device,
+    Options,
+    Set,
+    Threads,
+    TrainingData,
+    assignment,
+    choices,
+    recipe_names,
+    with_data_options,
+)
 from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
@@ -22,7 +33,12 @@ if TYPE_CHECKING:
 
 @with_data_options
 def reproduce(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a recipe file (.json, .yaml).")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", autocompletion=recipe_names, help="A recipe's name, or a recipe file (.json, .yaml)."
+        ),
+    ],
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train with the seeds 0 to N-1.")] = 3,
     data: TrainingData = None,
     runs: Annotated[
@@ -30,10 +46,14 @@ def reproduce(
         typer.Option(help="The folder for the runs, DIR/RECIPE-SEED. Finished runs are kept.", metavar="DIR"),
     ] = Path("runs"),
     out: Annotated[
-        Path | None, typer.Option(help="The JSON file for the summary. [default: DIR/RECIPE.json in the DIR of --runs]")
+        Path | None,
+        typer.Option(metavar="FILE", help="The JSON file for the summary. [default: RECIPE.json in the DIR of --runs]"),
     ] = None,
     views: Annotated[
-        int, typer.Option(help="Also test each run over so many views of an image, as `convolve evaluate --views`.")
+        int,
+        typer.Option(
+            **choices("1|2|6|10"), help="Also test each run over several views of each image, as evaluate --views does."
+        ),
     ] = 1,
     device: Device = None,
     threads: Threads = None,
@@ -44,8 +64,8 @@ def reproduce(
 ) -> None:
     """Train a recipe with several seeds.
 
-    Prints mean and standard deviation of the test error and of the training time, and the published error. If it is
-    interrupted, the same command resumes it.
+    Prints the mean and standard deviation of the test error and of the training time, and the published error. If it
+    is interrupted, the same command resumes it.
 
     Example: convolve reproduce mnist-fast --seeds 5
     """

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from convolve.atomic import append_to, cannot_write
-from convolve.cli.options import AsJson
+from convolve.cli.options import AsJson, choices
 from convolve.distributed.launcher import rank_info
 from convolve.errors import UsageError
 
@@ -22,42 +22,45 @@ def run(
     config: Annotated[
         list[str],
         typer.Argument(
-            help="A BrainScript file, or several joined by `+`, followed by settings such as maxEpochs=3 or "
-            "Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the last value is used.",
-            metavar="CONFIG.cntk [KEY=VALUE]...",
+            help="A BrainScript file, or several joined by `+`, then settings such as maxEpochs=3 or "
+            "Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the last value counts.",
+            metavar="CONFIG.cntk [KEY=VALUE]",
         ),
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="Replace the reader's CTF files: a folder, or `sample`.", metavar="DIR|sample"),
+        typer.Option(help="Read these images in place of the CTF files: a folder, or `sample`.", metavar="DIR|sample"),
     ] = None,
     translate: Annotated[
         Path | None,
-        typer.Option(help="Do not train, but write a recipe file, and the network beside it.", metavar="FILE"),
+        typer.Option(help="Do not train. Write a recipe file, and the network beside it.", metavar="FILE"),
     ] = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from a model that CNTK trained with the same configuration."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from a model that CNTK trained with the same configuration."
+        ),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Of a Python program's training steps: fp32, bf16, or auto, the fastest whose gradients are right.",
-            metavar="auto|fp32|bf16", show_default="fp32",
+            help="The precision of a Python program's training steps. auto: the fastest whose gradients are right.",
+            **choices("auto|fp32|bf16"), show_default="fp32",
         ),
     ] = None,
     allow_outside: Annotated[
         bool,
         typer.Option(
             "--allow-outside",
-            help="Let the configuration write outside of its folder, its rootDir and the working folder.",
+            help="Let the configuration write outside its folder, its rootDir and the working folder.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Run a CNTK configuration: its training and test commands; or a Python program written for CNTK 2.7.
+    """Run a CNTK configuration, or a Python program for CNTK 2.7.
 
-    Of a program, PROGRAM.py, everything behind its name is its own; options stand before it.
+    Of a configuration, the training and test commands are run. Everything after the name of a PROGRAM.py belongs to the
+    program; options stand before it.
 
     Example: convolve run ConvNet_MNIST.cntk dataDir=data/MNIST
     """
@@ -75,7 +78,9 @@ def run(
     if translate is not None:
         from convolve.cli.translation import write_translation
 
-        write_translation(job, translate)
+        network = write_translation(job, translate)
+        written = {"recipe": str(translate), "network": str(network)}
+        print(json.dumps(written, indent=2) if as_json else f"recipe   {translate}\nnetwork  {network}")
         return
     reach.require_all(job)
     with _written_to(job.log if is_first else None) as write:

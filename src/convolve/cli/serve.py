@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from convolve.cli.options import Accept, MaxMegapixels, Overrides, with_overrides
+from convolve.cli.options import Accept, AsJson, MaxMegapixels, Overrides, with_overrides
 from convolve.errors import UsageError, install_hint
 
 if TYPE_CHECKING:
     from convolve.importers.loader import PreprocessOverrides
     from convolve.model import Model
+
+_DOOR = "Who may ask"
 
 
 @with_overrides
@@ -21,54 +24,77 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]MODEL...",
-            help="Model folders, run folders, CNTK models, ONNX files, net.prototxt+net.caffemodel. Each has the path "
-            "/NAME/, the first / too.",
+            metavar="[NAME=]MODEL",
+            help="Run folders, model folders, CNTK files, ONNX files, net.prototxt+net.caffemodel. Each is at /NAME/, "
+            "the first at / too.",
         ),
     ],
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 accepts other machines.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on. 0.0.0.0 lets other machines in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="The port. 0: any free one.")] = 8000,
     public_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:PORT]", help="A name under which a proxy or a network reaches it; repeatable."),
+        typer.Option(
+            metavar="NAME[:PORT]",
+            help="A name under which a proxy or a network reaches the server. Repeatable.",
+            rich_help_panel=_DOOR,
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        typer.Option(metavar="URL", help="A site whose pages may ask, or * for every one; repeatable."),
+        typer.Option(
+            metavar="URL", help="A site whose pages may ask, or * for all. Repeatable.", rich_help_panel=_DOOR
+        ),
     ] = None,
-    root_path: Annotated[str, typer.Option(metavar="PATH", help="What a proxy puts before every path.")] = "",
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="What a proxy puts before every path.", rich_help_panel=_DOOR)
+    ] = "",
     proxy_headers: Annotated[
         bool,
         typer.Option(
             "--proxy-headers",
             help="Believe X-Forwarded-For and -Proto of a proxy on this machine, or at $FORWARDED_ALLOW_IPS.",
+            rich_help_panel=_DOOR,
         ),
     ] = False,
     token: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Answer only who has one of this file's tokens, one a line.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Answer only requests with one of the tokens in this file, one per line.",
+            rich_help_panel=_DOOR,
+        ),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Encrypt, with this PEM certificate.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Encrypt, with this PEM certificate.", rich_help_panel=_DOOR)
+    ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Its private key, where the certificate's file has none.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The certificate's private key, if its file has none.", rich_help_panel=_DOOR
+        ),
     ] = None,
     access_log: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Add one line of JSON for each request to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Add a line of JSON for each request to this file.")
     ] = None,
     onnxruntime: Annotated[
         bool,
         typer.Option(
             "--onnxruntime/--no-onnxruntime",
-            help="Answer by onnxruntime, not torch, as soon as a copy of the network is written, in the background.",
+            help="Answer with onnxruntime instead of torch, once a copy of the network is written in the background.",
         ),
     ] = True,
     max_megapixels: MaxMegapixels = None,
     accept: Accept = None,
+    as_json: AsJson = False,
     *,
     overrides: Overrides,
 ) -> None:
-    """Serve a local web page that classifies a picture or a drawing.
+    """Serve a web page and an API that ask a model.
 
-    It shows what the model sees and where it looks. Programs send images to POST /predict; GET /docs tells them more.
+    The page classifies a picture or a drawing, and shows what the model sees and where it looks. Programs send images
+    to POST /predict; GET /docs describes the API.
 
     Example: convolve serve runs/mnist
     """
@@ -91,8 +117,7 @@ def serve(
     from convolve.serve.upload import Limits
     from convolve.training.memory import keep_freed_memory
 
-    paths = named_models(models)
-    tokens = read_tokens(token) if token else ()
+    paths, tokens = named_models(models), read_tokens(token) if token else ()
     public_hosts, origins = ([name.lower() for name in names or ()] for names in (public_host, allow_origin))
     access = Access(host, public_hosts, origins, tokens, root_path)
     tls = tls_files(tls_cert, tls_key)
@@ -103,9 +128,17 @@ def serve(
         for note in filter(None, (note_of(model.module) for model in opened.values())):
             print(f"note: {note}", file=sys.stderr)
         server = server_for(log(guarded(app, access)), tls, proxy_headers=proxy_headers)
-        print(f"serving {', '.join(models)} on {address_of(listener, tls)}{root_path}")
-        print(f"open to {_reach(is_open(listener), token, tls)}; Ctrl-C ends it", flush=True)
+        reach = _reach(is_open(listener), token, tls)
+        print(_told(paths, models, f"{address_of(listener, tls)}{root_path}", reach, as_json), flush=True)
         server.run([listener])
+
+
+def _told(paths: dict[str, Path], models: list[str], address: str, reach: str, as_json: bool) -> str:
+    """Where the server listens, in two lines, or in one line of JSON."""
+    if as_json:
+        named = {name: str(path) for name, path in paths.items()}
+        return json.dumps({"address": address, "models": named, "open_to": reach})
+    return f"serving {', '.join(models)} on {address}\nopen to {reach}; Ctrl-C ends it"
 
 
 def _open(path: Path, overrides: PreprocessOverrides, accept: float | None) -> Model:

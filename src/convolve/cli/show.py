@@ -23,14 +23,14 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            help="A recipe (name or file), a model folder, a run folder, a CNTK model, net.prototxt+net.caffemodel, "
-            "a PyTorch checkpoint, an ONNX file, or a BrainScript file.",
+            help="A recipe (name or file), a run folder, a model folder, a CNTK file, net.prototxt+net.caffemodel, an "
+            "ONNX file, a PyTorch checkpoint, or a BrainScript file.",
             metavar="RECIPE|MODEL|RUN|CONFIG",
         ),
     ],
     data: TrainingData = None,
     schedule: Annotated[
-        bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe define them.")
+        bool, typer.Option("--schedule", help="Show the learning rates as CNTK, PyTorch and Caffe count them.")
     ] = False,
     as_json: AsJson = False,
     *,
@@ -39,7 +39,7 @@ def show(
 ) -> None:
     """Show a recipe or a model: layers, shapes, parameters, FLOPs.
 
-    The output for a recipe is a recipe file, with a comment on each field; with --data, the recipe for that.
+    A recipe is printed as a recipe file with a comment on each field; with --data, as it would be for these images.
 
     Example: convolve show mnist --schedule
     """

@@ -26,8 +26,8 @@ class Snippet:
     output: list[str] | None
     overrides: PreprocessOverrides
 
-    def show(self, path: Path, out: Path | None) -> None:
-        """Print the program for the model at `path`, or write it to `out`."""
+    def lines(self, path: Path, out: Path | None) -> list[str]:
+        """The program for the model at `path`; where it is written to `out`, a line that says so."""
         from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
         from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -51,9 +51,8 @@ class Snippet:
         if out:
             with staged(out) as written:
                 written.write_text(text, encoding="utf-8", newline="\n")
-            print(f"{out}: {file.said}")
-        else:
-            print(text, end="")
+            return [f"{out}: {file.said}"]
+        return text.splitlines()
 
 
 def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord | None]:

@@ -21,6 +21,8 @@ from convolve.cli.options import (
     Threads,
     TrainingData,
     assignment,
+    choices,
+    recipe_names,
     with_data_options,
 )
 from convolve.records import Result
@@ -30,48 +32,65 @@ from convolve.remote import shown
 @with_data_options
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's name, a recipe file (.json, .yaml), or a run folder's recipe.json.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            autocompletion=recipe_names,
+            help="A recipe's name (photos, mnist, mnist-fast, mnist-best, cifar10-fast, alexnet, ...), a recipe file "
+            "(.json, .yaml), or a run folder's recipe.json.",
+        ),
     ],
     data: TrainingData = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder. An unfinished run in it is resumed. [default: runs/RECIPE]")
+        Path | None,
+        typer.Option(metavar="DIR", help="The run folder. An unfinished run in it is resumed. [default: runs/RECIPE]"),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Number of epochs.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of initial weights, sample order, augmentation.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Number of epochs.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed for initial weights, sample order and augmentation.")
+    ] = None,
     device: Device = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Of the recipe photos: the largest plan that is estimated to fit, on one core.")
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="For the recipe photos: choose the largest plan that should fit into N minutes of one core.",
+        ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="The precision: auto, fp32, bf16 or fp16.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(**choices("auto|fp32|bf16|fp16"), help="The precision of the training.")
+    ] = None,
     threads: Threads = None,
     from_model: Annotated[
         Path | None,
-        typer.Option("--from", help="Start from this network: any that convolve opens, of any classes, or timm:NAME."),
+        typer.Option(
+            "--from", metavar="MODEL", help="Start from this trained network, whatever its format and classes."
+        ),
     ] = None,
     arch: Arch = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="Learn this trained network's probabilities beside the labels.", metavar="MODEL"),
+        typer.Option(help="Learn from this network's probabilities as well as from the labels.", metavar="MODEL"),
     ] = None,
-    fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure throughput.")] = False,
+    fake_data: Annotated[bool, typer.Option("--fake-data", help="Train on noise, to measure speed.")] = False,
     accept: Accept = None,
     coverage: Coverage = None,
     folds: Annotated[
         int | None,
         typer.Option(
             metavar="K",
-            help="Cross-validate: K trainings, each without a K-th of the images, and one on all of them.",
+            help="Cross-validate: train K times, each time without a K-th of the images, then once on all of them.",
         ),
     ] = None,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Do not train: find a good learning rate, and write a page with its plot.")
+        bool, typer.Option("--find-lr", help="Do not train. Find a good learning rate, and write a page with its plot.")
     ] = False,
     set_: Set = None,
     skip_unreadable: SkipUnreadable = False,
     restart: Annotated[bool, typer.Option("--restart", help="Start over instead of resuming.")] = False,
     log: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Keep track of it in tensorboard, mlflow or wandb. Repeatable."),
+        typer.Option(metavar="NAME", help="Also log to tensorboard, mlflow or wandb. Repeatable."),
     ] = None,
     as_json: AsJson = False,
     *,

@@ -38,8 +38,11 @@ _CHANGES = {
 }
 
 
-def write_translation(job: Job, path: Path) -> None:
-    """Write the recipe of the first training of `job` to `path`, and its network as a model folder beside it."""
+def write_translation(job: Job, path: Path) -> Path:
+    """Write the recipe of the first training of `job` to `path`, and its network as a model folder beside it.
+
+    Returns that folder.
+    """
     from convolve.run_config.training import recipe_of, save_initial
 
     steps = [step for step in job.steps if isinstance(step, TrainStep)]
@@ -53,7 +56,7 @@ def write_translation(job: Job, path: Path) -> None:
     ]
     lines = [*head, *map(_commented, recipe_text(recipe_of(steps[0])).splitlines()), ""]
     write_text(path, "\n".join(lines))
-    print(f"recipe   {path}\nnetwork  {network}")
+    return network
 
 
 def _commented(line: str) -> str:

@@ -87,7 +87,7 @@ def build_data(
     allowed = partial(_damaged_limit, spec, isinstance(splits.train, FileSource) and splits.name not in DATASETS)
     unreadable = skipping(spec.skip_unreadable, warn)
     test = _evaluated(tested, preprocess, threads, unreadable)
-    validation, name = test, "" if splits.out_of_fold else "test"
+    validation, name = test, "" if splits.out_of_fold and splits.out_of_fold.is_test else "test"
     if judged:
         left_out = Unreadable(max(unreadable.limit, allowed(judged)), warn, unreadable.way_out)
         validation, name = _evaluated(measured(judged, decoding), preprocess, threads, left_out), "validation"
@@ -126,7 +126,7 @@ def _loader(
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
     """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
-    fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe)
+    fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe, splits)
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
         unused = f"; data.validation_fraction={fraction:g} is not used" if fraction else ""
@@ -139,14 +139,15 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
     return train, validation, "" if fraction else ", ".join([cut, *reasons])
 
 
-def _validation_reasons(recipe: Recipe) -> list[str]:
+def _validation_reasons(recipe: Recipe, splits: Splits) -> list[str]:
     """What images of the training part are held out for, in words."""
     run, data = recipe.run, recipe.data
+    learns = recipe.confidence and run.epochs
     reasons = {
         "by which run.keep=best chooses": run.keep == "best",
         "by which each class gets its threshold": data.target == "classes" and run.epochs > 0,  # else out of fold
-        # where nothing is trained, it learns that from cross-validation
-        "from which the model learns how sure it is": recipe.confidence and run.epochs and data.target == "class",
+        # where nothing is trained, or after --folds, it learns that from cross-validation
+        "from which the model learns how sure it is": learns and not splits.out_of_fold,
     }
     return [reason for reason, holds in reasons.items() if holds]
 

@@ -22,6 +22,7 @@ from convolve.formats.part_names import TRAINING, role_of
 from convolve.formats.tar_index import tar_members
 
 ENDINGS_OF_SHARDS = (".tar", PARQUET)
+CLASS_LISTS = ("classes.csv", "classes.tsv")  # beside shards: the class of each key
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _PATTERN = re.compile(r"[*?\[{]")
@@ -59,7 +60,7 @@ def is_shards(where: Path) -> bool:
     )
     if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # class folders come first
         return False
-    return is_pattern(where) or _is_shard(files[0])
+    return is_pattern(where) or _is_shard(files[0], class_list(where) is not None)
 
 
 def shards_folder(where: Path) -> Path | None:
@@ -139,8 +140,18 @@ def _expanded(text: str) -> Iterator[str]:
         yield from _expanded(text[: found.start()] + choice + text[found.end() :])
 
 
+def class_list(where: Path) -> Path | None:
+    """The table that gives the keys of the shards at `where` their classes; for train/ and val/ it may lie above."""
+    folder = folder_of(where)
+    bases = [folder, folder.parent] if role_of(folder.name) else [folder]
+    if not remote.address(folder):
+        return next((base / name for base in bases for name in CLASS_LISTS if (base / name).is_file()), None)
+    there = (f"{remote.address(base)}/{name}" for base in bases for name in CLASS_LISTS)
+    return next((remote.copy(name) for name in there if remote.exists(name)), None)
+
+
 @cache
-def _is_shard(file: Path) -> bool:
+def _is_shard(file: Path, has_list: bool) -> bool:
     """Of an archive, by its first members: a label that has an image's key, or could have."""
     if is_parquet(file):
         return True
@@ -150,7 +161,8 @@ def _is_shard(file: Path) -> bool:
         return False
     endings = [(str(name.parent / name.name.partition(".")[0]), name.name.partition(".")[2].lower()) for name in names]
     images = {key for key, ending in endings if f".{ending}" in ENDINGS}
-    return any(ending == "cls" or (ending == "json" and key in images) for key, ending in endings)
+    is_labeled = any(ending == "cls" or (ending == "json" and key in images) for key, ending in endings)
+    return is_labeled or (has_list and bool(images))
 
 
 def _by_names(where: Path) -> Layout:

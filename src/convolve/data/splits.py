@@ -49,10 +49,16 @@ def checksum(parts: Iterable[ArraySource]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What networks said of each test image that had not seen it: `answers_NK`, of so many `folds`."""
+    """What networks said of each training image, of these labels, that had not seen it: `answers_NK`, of so many
+    `folds`. `is_test`: the test images are the same ones, and judged by that. Where the networks knew how sure they
+    are: `raw_NK`, the answers before the temperature, and the distances."""
 
+    labels_N: Tensor
     answers_NK: Tensor
     folds: int
+    is_test: bool
+    raw_NK: Tensor | None = None
+    distances_N: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +68,8 @@ class Splits:
     `target`: what is learned of an image; with numbers, `class_names` are their names.
     `name` is what a model says that it was trained on; `description` says in words where the images lie. `numbered`:
     the classes have no names but their numbers. `validation`: the part that choices are made by, where the set has one
-    of its own. `out_of_fold`: where all images are trained on, what they are judged by. `membership`: which images are
-    on which side, where the test part was cut from the training part. `note`: what is to be said wherever a figure of
-    this set is told.
+    of its own. `out_of_fold`: what cross-validation said before. `membership`: which images are on which side, where
+    the test part was cut from the training part. `note`: what is to be said wherever a figure of this set is told.
     """
 
     train: Source

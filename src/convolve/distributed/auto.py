@@ -1,12 +1,14 @@
 """distributed.method=auto: the way to send gradients that fits the network between the workers.
 
-The two ways that send a gradient's elements are computed from the link's latency and rate, the two that compress it are
-timed as they are, on a gradient of the network's own size. The choice is made once, at the start of a run.
+The two ways that send a gradient's elements are computed from the link's latency and rate and from when in a backward
+pass each part of the gradient is ready; the two that compress it, and send nothing before all of it is, are timed as
+they are, on a gradient of the network's own size. The choice is made once, at the start of a run.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -31,27 +33,73 @@ from convolve.training.workers import Workers
 MARGIN = 1.05  # a way that is closer to the gradient may take so much longer
 SMALL_BYTES, LARGE_BYTES = 2**10, 2**22  # what the link is measured with; the second is more than switches buffer
 REPEATS, LINK_REPEATS = 3, 5
+FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20  # DistributedDataParallel's
+
+# (seconds before the end of the backward pass at which it is ready, bytes) of each part of a gradient that is sent
+Buckets = Sequence[tuple[float, int]]
 
 
 class Link(NamedTuple):
-    """A network between hosts: what one message waits, and bytes per second of one host."""
+    """A network between hosts: what one message waits, and bytes per second of one host.
+
+    `processor_seconds`: of one host, for a byte of what is summed: they are taken from the training.
+    """
 
     latency_seconds: float
     bytes_per_second: float
+    processor_seconds: float = 0.0
 
     def ring_seconds(self, sent_bytes: float, workers: int) -> float:
         """Of an all-reduce: each worker sends 2 (N - 1) messages, each a part of the whole."""
         return 2 * (workers - 1) * (self.latency_seconds + sent_bytes / workers / self.bytes_per_second)
 
 
-def measure_link(workers: Workers) -> Link:
+def measure_link(workers: Workers, dtype: torch.dtype = torch.float32) -> Link:
     """By the least of several times: what else a host does makes them longer, nothing makes them shorter."""
-    small, large = (
-        seconds_of(partial(dist.all_reduce, torch.zeros(size // 4)), workers, LINK_REPEATS, min)
-        for size in (SMALL_BYTES, LARGE_BYTES)
-    )
+    sums = [torch.zeros(size // dtype.itemsize, dtype=dtype) for size in (SMALL_BYTES, LARGE_BYTES)]
+    spent = []
+    for each in sums:
+        began = time.process_time()
+        seconds = seconds_of(partial(dist.all_reduce, each), workers, LINK_REPEATS, min)
+        spent.append((seconds, (time.process_time() - began) / LINK_REPEATS))
+    (small, _), (large, processor) = spent
     messages = 2 * (workers.size - 1)
-    return Link(small / messages, messages * LARGE_BYTES / workers.size / max(large - small, large / 10))
+    rate = messages * LARGE_BYTES / workers.size / max(large - small, large / 10)
+    return Link(small / messages, rate, processor / LARGE_BYTES)
+
+
+def added_seconds(buckets: Buckets, send: Callable[[float], float], processor: Callable[[float], float]) -> float:
+    """What sending adds to a step: `send` of the bytes of each bucket, behind the one before it.
+
+    Meanwhile the backward pass goes on, later by the `processor` time that sending takes from it.
+    """
+    end, taken = -math.inf, 0.0
+    for before, size in buckets:
+        end = max(end, taken - before) + send(size)
+        taken += processor(size)
+    return max(end, taken)
+
+
+def measure_buckets(network: nn.Module, images_NCHW: torch.Tensor) -> Buckets:
+    """When which part of the gradient is ready, in the last of a few backward passes."""
+    ready: list[tuple[float, int]] = []
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    hooks = [
+        p.register_post_accumulate_grad_hook(lambda p: ready.append((time.perf_counter(), p.nbytes)))
+        for p in parameters
+    ]
+    for _ in range(REPEATS):
+        ready.clear()
+        network(images_NCHW).sum().backward()
+    end, found, size = time.perf_counter(), list[tuple[float, int]](), 0
+    for hook in hooks:
+        hook.remove()
+    for number, (at, each) in enumerate(ready):
+        size += each
+        if size >= (BUCKET_BYTES if found else FIRST_BUCKET_BYTES) or number == len(ready) - 1:
+            found.append((end - at, size))
+            size = 0
+    return found
 
 
 def with_method(
@@ -74,26 +122,40 @@ def with_method(
 
 
 class Way(NamedTuple):
-    """A way to send a gradient, and how long that takes."""
+    """A way to send a gradient, how long that takes, and by how much a step with it is longer."""
 
     method: Method
     bits: int
     name: str
     seconds: float
+    added_seconds: float
 
 
-def ways(network: nn.Module, link: Link, workers: Workers, power_rank: int) -> list[Way]:
+def ways(network: nn.Module, link: Link, buckets: Buckets, workers: Workers, power_rank: int) -> list[Way]:
     """Those that train as a single process does or nearly so, the closest first."""
     parameters = [p for p in network.parameters() if p.requires_grad]
-    sent_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    sent_bytes = sum(p.nbytes for p in parameters)
     power, one_bit = PowerSgdSum(parameters, workers, power_rank), QuantizedSum(parameters, workers, 1)
     whole = torch.randn(sent_bytes // 4, device=parameters[0].device)
     bucket = cast(GradBucket, Bucket(whole, parameters))
+    short = measure_link(workers, torch.float16)  # gloo adds fp16 more slowly
+    casting = seconds_of(lambda: whole.copy_(whole.half()), workers) / sent_bytes
+
+    def short_seconds(size: float) -> float:
+        return short.ring_seconds(size / 2, workers.size) + casting * size
+
+    def full_seconds(size: float) -> float:
+        return link.ring_seconds(size, workers.size)
+
+    in_full = added_seconds(buckets, full_seconds, lambda size: link.processor_seconds * size)
+    in_short = added_seconds(buckets, short_seconds, lambda size: (short.processor_seconds / 2 + casting) * size)
+    by_power = seconds_of(partial(power, whole), workers, FULL_STEPS + REPEATS)
+    by_bit = seconds_of(lambda: one_bit(bucket), workers)
     return [
-        Way("gradients", 32, "in full", link.ring_seconds(sent_bytes, workers.size)),
-        Way("gradients", 16, "in fp16", link.ring_seconds(sent_bytes / 2, workers.size)),
-        Way("power_sgd", 32, "by PowerSGD", seconds_of(partial(power, whole), workers, FULL_STEPS + REPEATS)),
-        Way("gradients", 1, "in one bit", seconds_of(lambda: one_bit(bucket), workers)),
+        Way("gradients", 32, "in full", full_seconds(sent_bytes), in_full),
+        Way("gradients", 16, "in fp16", short_seconds(sent_bytes), in_short),
+        Way("power_sgd", 32, "by PowerSGD", by_power, by_power),
+        Way("gradients", 1, "in one bit", by_bit, by_bit),
     ]
 
 
@@ -101,19 +163,15 @@ def _choose(network: nn.Module, loader: Loader, workers: Workers, power_rank: in
     """(the method, the bits of an element, what to say of it)"""
     link = measure_link(workers)
     images_NCHW, _ = next(loader.epoch(0, 0, loader.order(0), workers.rows))
-    step = seconds_of(_step(copy.deepcopy(network), images_NCHW), workers)
-    known = ways(network, link, workers, power_rank)
-    fastest = min(way.seconds for way in known)
-    chosen = next(way for way in known if step + way.seconds <= MARGIN * (step + fastest))
+    tried, images_NCHW = copy.deepcopy(network), images_NCHW.to(next(network.parameters()).device)
+    step = seconds_of(lambda: tried(images_NCHW).sum().backward(), workers)
+    known = ways(network, link, measure_buckets(tried, images_NCHW), workers, power_rank)
+    fastest = min(way.added_seconds for way in known)
+    chosen = next(way for way in known if step + way.added_seconds <= MARGIN * (step + fastest))
     times = ", ".join(f"{way.name} {1e3 * way.seconds:.1f} ms" for way in known)
     found = f"{8e-6 * link.bytes_per_second:,.0f} Mbit/s, {1e3 * link.latency_seconds:.2f} ms a message"
     said = f"gradients are sent {chosen.name} ({found}; a step takes {1e3 * step:.1f} ms, sending {times})"
     return chosen.method, chosen.bits, said
-
-
-def _step(network: nn.Module, images_NCHW: torch.Tensor) -> Callable[[], object]:
-    device = next(network.parameters()).device
-    return lambda: network(images_NCHW.to(device)).sum().backward()
 
 
 def seconds_of(

@@ -3,16 +3,19 @@
 Results lie in a folder that all workers see, in blocks whose limits do not depend on the number of workers: what is
 there when a command is stopped is not done again by the next one, of whatever number of workers. There is no process
 group: the workers meet once, and from then on look for files. All of them run the same commands in the same order.
+Each counts in a file of its own that it is alive; the clocks of the hosts need not agree.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -37,6 +40,7 @@ T = TypeVar("T")
 Told = Callable[[str, int, int], None]  # hears of progress: what is done, how many of it, of how many
 
 SILENCE_SECONDS = BETWEEN_STEPS * TIMEOUT_SECONDS  # the longest that one block may take, or what worker 0 alone does
+BEAT_SECONDS, LOST_SECONDS = 5.0, 120.0  # a network disk may show a worker's file a minute late
 _PAUSES_SECONDS = 0.02, 1.0  # between two looks for a file, the first one and the longest
 _TELLING_SECONDS = 10.0
 _OURS = re.compile(r"[0-9]+-[0-9]+\.block|(question|plan[0-9]+|failed|done)\..+|worker[0-9]+\.lock")
@@ -60,6 +64,8 @@ class _Team(Team):
         here = [rank for rank, host in enumerate(self._hosts) if host == self._hosts[self.rank]]
         self.threads = threads_of(here.index(self.rank), [infos[rank].cores for rank in here])
         self._folder, self._phase = Path(), 0
+        self._heard: dict[int, tuple[str, float]] = {}  # of each worker: what it counted last, and how long ago
+        self._is_over, self._beating = threading.Event(), threading.Thread(target=self._beat, daemon=True)
 
     def begin(self, question: Callable[[], Mapping[str, str]], beside: Path | None = None) -> None:
         asked = {**question(), "version of convolve": metadata.version("convolve")}
@@ -73,6 +79,8 @@ class _Team(Team):
             self._stack.enter_context(locked(lock, wait=False))
         except OSError as error:
             raise cannot_write(self._folder, error) from error
+        self._beating.start()
+        self._stack.callback(self._stop)
         self._say("question", json.dumps(asked))
         for rank in range(self.size) if self.rank == 0 else [0]:
             theirs = json.loads(self._hear("question", rank, TIMEOUT_SECONDS))
@@ -148,6 +156,7 @@ class _Team(Team):
         """Remove what was kept, once nobody needs it any more."""
         if not self._folder.name:
             return
+        self._stop()  # nothing is written into a folder that worker 0 removes
         self._say("done", "")
         if self.rank == 0:
             with suppress(ConvolveError):
@@ -182,15 +191,40 @@ class _Team(Team):
             self._require_no_failure()
             if (found := sum(1 for _ in self._folder.iterdir())) != seen:  # somebody still works
                 seen, limit = found, time.monotonic() + seconds
-            is_gone = self._is_gone(rank) and not path.exists()
-            if is_gone or time.monotonic() > limit:
-                why = "has ended" if is_gone else f"has not answered for {seconds:.0f} s on {self._hosts[rank]}"
+            is_gone, silent = self._is_gone(rank), self._silent_seconds(rank, pause)
+            if (is_gone or silent > LOST_SECONDS or time.monotonic() > limit) and not path.exists():
+                silent = silent if silent > LOST_SECONDS else seconds
+                why = "has ended" if is_gone else f"has not answered for {silent:.0f} s on {self._hosts[rank]}"
                 raise ConvolveError(
                     f"worker {rank} of {self.size} {why}, and what it had to do is missing ({what}); {_AGAIN}. "
                     f"All workers must see {self._folder}"
                 )
             time.sleep(pause)
             pause = min(1.5 * pause, longest)
+
+    def _beat(self) -> None:
+        """Count in a file that this worker is alive, until it has finished."""
+        for count in itertools.count():
+            with suppress(OSError):  # a full disk is met where it matters
+                self._told("alive", self.rank).write_text(f"{count}")
+            if self._is_over.wait(BEAT_SECONDS):
+                return
+
+    def _stop(self) -> None:
+        """Count no more."""
+        self._is_over.set()
+        if self._beating.is_alive():
+            self._beating.join()
+
+    def _silent_seconds(self, rank: int, pause: float) -> float:
+        """How long a worker that has begun says nothing, in pauses of this one: if all are stopped, nobody is lost."""
+        try:
+            said = self._told("alive", rank).read_text()
+        except OSError:
+            return 0.0
+        before, silent = self._heard.get(rank, ("", 0.0))
+        self._heard[rank] = said, (silent + pause if said == before else 0.0)
+        return self._heard[rank][1]
 
     def _require_no_failure(self) -> None:
         for path in self._folder.glob(f"failed.{self._token}.*"):

@@ -72,7 +72,8 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
     form.check_packages()
     if options.any_size:
         require_sayable(preprocess, path)
-    module = WithProbabilities(module) if metadata.confidence else module
+    is_class = (metadata.target or ONE_CLASS) == ONE_CLASS
+    module = WithProbabilities(module) if metadata.confidence and is_class else module
     source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     source.requires_grad_(False).eval()
     network = PixelsIn(source, preprocess) if with_preprocessing else source
@@ -90,6 +91,6 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
             for images in (images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16))  # the size is free
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
-        run, is_class = form.runner(temporary), (metadata.target or ONE_CLASS) == ONE_CLASS
+        run = form.runner(temporary)
         parity = compare(path, source, run, batches, extremes, located=located, of_one_class=is_class)
         return attach(temporary) if options.any_size else parity

@@ -89,7 +89,8 @@ def describe(preprocess: Preprocess, metadata: Metadata, options: Options) -> di
     else:
         taken = _Port(INPUT, "float32", "NCHW", ("N", channels, height, width))
     scores = ("N", len(metadata.class_names))
-    more = (_Port(PROBABILITIES, "float32", "NK", scores), _Port(DISTANCE, "float32", "N", ("N",)))
+    probabilities = (_Port(PROBABILITIES, "float32", "NK", scores),) if scores_of(metadata) == OUTPUT else ()
+    more = (*probabilities, _Port(DISTANCE, "float32", "N", ("N",)))
     beside = {
         name: _Array(tuple(each.shape), str(_text_of(each.cpu().numpy())))
         for name, each in options.confidence.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -12,17 +13,21 @@ from convolve.errors import ModelError, UsageError
 from convolve.graph.graph import Array, Graph, Node, Parameter, free_name, graph_of, pruned
 from convolve.graph.operations import outcome
 from convolve.graph.shapes import GraphError
-from convolve.models.heads import HIDDEN
+from convolve.models.heads import HIDDEN, channel_axis
 
 HEAD, HEAD_HIDDEN, HEAD_DROPOUT = "head", "head_hidden", "head_dropout"  # as the layers of `HeadedNetwork`
+_READ_LAST_AXIS = ("linear", "matmul", "layer_normalization")
+_READ_FIRST_AXIS = ("convolution", "convolution_transpose", "batch_normalization")
 
 
 def without_head(graph: Graph) -> Graph:
     """The part that gives the features, (D,): what the last layer with weights reads; maps are averaged."""
     hidden = next((node for node in graph.nodes if node.name == HEAD_HIDDEN), None)
     last = hidden or last_layer(graph)
-    kept = last.integer("contracted") if last.op == "linear" else 0
-    return as_vector(pruned(replace(graph, outputs=last.inputs[:1])), kept)
+    body = pruned(replace(graph, outputs=last.inputs[:1]))
+    rank = len(body.values()[body.outputs[0]].shape)
+    kept = range(rank - last.integer("contracted"), rank) if last.op == "linear" else range(1)
+    return _averaged(body, kept)
 
 
 def last_layer(graph: Graph) -> Node:
@@ -34,11 +39,27 @@ def last_layer(graph: Graph) -> Node:
     raise ModelError("the network has no convolution and no dense layer whose place a head could take")
 
 
-def as_vector(graph: Graph, kept: int = 0) -> Graph:
-    """The graph whose output is averaged over all axes but its channels: the last `kept` ones, or else the first."""
+def as_vector(graph: Graph) -> Graph:
+    """The graph whose output is averaged over all axes but its channels."""
+    values = graph.values()
+    layers = [node for node in pruned(graph).nodes if _learns(node, values)]
+    is_last = bool(layers) and layers[-1].op in _READ_LAST_AXIS
+    width = layers[-1].shape[-1 if is_last else 0] if layers else 0
+    axis = channel_axis(values[graph.outputs[0]].shape, width, is_last)
+    return _averaged(graph, range(axis, axis + 1))
+
+
+def _learns(node: Node, values: Mapping[str, Any]) -> bool:
+    """Whether it is a layer whose weights tell how many channels it gives."""
+    if not (node.batched and node.shape and node.op in _READ_LAST_AXIS + _READ_FIRST_AXIS):
+        return False
+    return any(isinstance(values[name], Parameter) for name in node.inputs)
+
+
+def _averaged(graph: Graph, kept: range) -> Graph:
+    """The graph whose output is a vector: the mean over all but the `kept` axes."""
     shape = graph.values()[graph.outputs[0]].shape
-    axes = tuple(range(len(shape) - kept)) if kept else tuple(range(1, len(shape)))
-    if axes:
+    if axes := tuple(axis for axis in range(len(shape)) if axis not in kept):
         graph = _with(graph, free_name(graph, "pooled"), "reduce_mean", axes=axes, keep_dims=False)
     shape = graph.values()[graph.outputs[0]].shape
     if len(shape) != 1:

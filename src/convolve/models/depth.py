@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 from torch import nn
 
 from convolve.errors import look_up
@@ -38,17 +41,27 @@ def _head(network: nn.Module) -> str:
 def depths(network: nn.Module) -> dict[str, int]:
     """Name of each parameter -> the number of its layer, from 0 at the images.
 
-    As timm counts for layer-wise decay, a block of a network is one layer: what a list of modules has under one number.
-    Biases and normalization belong to the weights before them, both layers of a head are one.
+    A network of timm says itself what its layers are. As timm counts, a block of any other is one layer: what a list of
+    modules has under one number. Biases and normalization belong to the weights before them, what a network holds
+    outside of its layers (a class token) to the first, what it names in `joins` to the layer before, and both layers of
+    a head are one.
     """
+    body: Any = getattr(network, "body", network)
+    if hasattr(body, "group_matcher"):
+        from timm.models import group_parameters
+
+        named = [(name.removeprefix(BODY), parameter) for name, parameter in network.named_parameters()]
+        theirs = SimpleNamespace(named_parameters=lambda: named)
+        numbers = group_parameters(theirs, body.group_matcher(coarse=False), reverse=True)
+        return {name: numbers[name.removeprefix(BODY)] for name, _ in network.named_parameters()}
     found: dict[str, int] = {}
-    number, before = -1, ""
+    number, before = 0, ""
     for name, parameter in network.named_parameters():
         words = name.removeprefix(BODY).split(".")
-        numbers = [word.isdecimal() for word in words[1:]]
-        block = ".".join(words[: 1 + (numbers.index(False) if False in numbers else len(numbers))])
+        counted = [word.isdecimal() for word in words[1:]]
+        block = ".".join(words[: 1 + (counted.index(False) if False in counted else len(counted))])
         block = "head" if block == "head_hidden" else block
-        if number < 0 or (block != before and parameter.ndim > 1):
-            number, before = number + 1, block
+        if parameter.ndim > 1 and len(words) > 1 and block != before and block not in getattr(body, "joins", ()):
+            number, before = number + bool(before), block
         found[name] = number
     return found

@@ -102,6 +102,8 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """images_NCHW -> logits_NK."""
 
+    joins = ("conv_head",)  # counted with the block before it, as by timm: see models/depth.py
+
     def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
         variant = look_up(VARIANTS, spec.variant, "variant", "model.variant")

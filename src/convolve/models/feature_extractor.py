@@ -8,7 +8,7 @@ import torch
 from torch import fx, nn
 
 from convolve.errors import look_up
-from convolve.models.heads import pooled
+from convolve.models.heads import axis_read, pooled
 
 fx.wrap("pooled")  # a tracer looks for that by the names of each file
 
@@ -38,7 +38,7 @@ class FeatureExtractor(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """images_NCHW -> (what `network` gives, features_ND): what its layer `last` reads; maps are averaged."""
+    """images_NCHW -> (what `network` gives, features_ND): what its layer `last` reads; maps and tokens are averaged."""
 
     def __init__(self, network: nn.Module, last: str) -> None:
         super().__init__()
@@ -54,4 +54,4 @@ class WithFeatures(nn.Module):
             given = self.network(images_NCHW)
         finally:
             hook.remove()
-        return given, pooled(read[-1])
+        return given, pooled(read[-1], axis_read(layer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,28 +18,46 @@ HIDDEN = 512  # units of the hidden layer of an mlp, as fastai's heads have (lin
 
 
 @fx.wrap  # one step to whoever traces a network: it looks at its input
-def pooled(features: Tensor) -> Tensor:
-    """features_ND: the mean over what is left of rows and columns."""
-    return features.flatten(2).mean(2) if features.dim() > 2 else features
+def pooled(features: Tensor, axis: int = 1) -> Tensor:
+    """features_ND: the mean over all axes but that of the batch and that of the channels, `axis`."""
+    if features.dim() <= 2:
+        return features
+    return (features if axis == 1 else features.movedim(axis, 1)).flatten(2).mean(2)
+
+
+def channel_axis(shape: Sequence[int], width: int, is_last: bool) -> int:
+    """Which axis of one sample's values are its channels: as long as the `width` of the layer before them; where that
+    leaves several or none, the last behind a layer that reads the last axis, and of tokens (T, D), else the first."""
+    fits = [axis for axis, size in enumerate(shape) if size == width]
+    if len(fits) == 1:
+        return fits[0]
+    return len(shape) - 1 if (is_last and fits) or len(shape) == 2 else 0
+
+
+def axis_read(layer: nn.Module) -> int:
+    """Which axis a layer takes as channels, that of the batch counted."""
+    return -1 if isinstance(layer, nn.Linear | nn.LayerNorm) else 1
 
 
 class Features(nn.Module):
-    """images_NCHW -> features_ND: what `body` gives; maps are averaged."""
+    """images_NCHW -> features_ND: what `body` gives, whose channels are this `axis`; maps and tokens are averaged."""
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: nn.Module, axis: int = 1) -> None:
         super().__init__()
-        self.body = body
+        self.body, self.axis = body, axis
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        return pooled(self.body(images_NCHW))
+        return pooled(self.body(images_NCHW), self.axis)
 
 
 class HeadedNetwork(Features):
     """images_NCHW -> logits_NK: a head on the features. It starts at zero, as that of a fine-tuned Vision Transformer
     (arXiv:2010.11929), so that one that nothing has taught yet can be told."""
 
-    def __init__(self, body: nn.Module, width: int, class_count: int, kind: str, dropout: float) -> None:
-        super().__init__(body)
+    def __init__(
+        self, body: nn.Module, width: int, class_count: int, *, axis: int, kind: str, dropout: float
+    ) -> None:  # fmt: skip
+        super().__init__(body, axis)
         self.head_hidden = nn.Linear(width, HIDDEN) if kind == "mlp" else None
         self.head_dropout = nn.Dropout(dropout) if kind == "mlp" else None
         self.head = nn.Linear(HIDDEN if kind == "mlp" else width, class_count)
@@ -55,14 +74,15 @@ def headed(
 ) -> HeadedNetwork:
     """`network` up to its last layer with weights, or up to the layer `cut`, and a head that is still to be filled, on
     the device where the network is."""
+    body: nn.Module
     if cut:
-        body: nn.Module = up_to(network, cut)
-        width = _width(body, shape_CHW)
+        body = start = up_to(network, cut)
+        width, axis = _channels(start, shape_CHW)
     else:
-        weight = network.get_submodule(last_layer(network)).weight
-        body, width = without_last_layer(network), int(weight.shape[1])  # type: ignore[index]
+        last = network.get_submodule(last_layer(network))
+        body, width, axis = without_last_layer(network), int(last.weight.shape[1]), axis_read(last)  # type: ignore[index]
     with torch.device("meta"):
-        whole = HeadedNetwork(body, width, class_count, kind, dropout)
+        whole = HeadedNetwork(body, width, class_count, axis=axis, kind=kind, dropout=dropout)
     device = next(network.parameters(), torch.empty(0)).device
     for layer in filter(None, (whole.head_hidden, whole.head)):
         uninitialized(layer, device)
@@ -98,7 +118,10 @@ def features_of(network: nn.Module) -> Features:
     """images_NCHW -> features_ND: a copy of what `network` computes before its head, with the very same weights."""
     shared = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
     twin = copy.deepcopy(network, shared)
-    return Features(twin.body if isinstance(twin, HeadedNetwork) else without_last_layer(twin))
+    if isinstance(twin, HeadedNetwork):
+        return Features(twin.body, twin.axis)
+    axis = axis_read(network.get_submodule(last_layer(network)))
+    return Features(without_last_layer(twin), axis)
 
 
 class _Tracer(fx.Tracer):
@@ -143,14 +166,17 @@ def up_to(network: nn.Module, name: str) -> fx.GraphModule:
     return cut
 
 
-def _width(body: nn.Module, shape_CHW: tuple[int, int, int]) -> int:
-    """The number of features, found by a try: the network says it nowhere."""
+def _channels(body: fx.GraphModule, shape_CHW: tuple[int, int, int]) -> tuple[int, int]:
+    """(the number of features, their axis with that of the batch counted), by a try: the network says it nowhere."""
     was_training = body.training
     with torch.no_grad():
-        tried = Features(body.eval())(torch.zeros(1, *shape_CHW, device=next(body.parameters()).device))
+        tried = body.eval()(torch.zeros(1, *shape_CHW, device=next(body.parameters()).device))
     body.train(was_training)
-    if tried.dim() != 2:
-        raise UnsupportedError(
-            f"model.cut: a layer that gives {tuple(tried.shape[1:])} has no features; choose another"
-        )
-    return int(tried.shape[1])
+    shape = tuple(tried.shape[1:]) if isinstance(tried, Tensor) else ()
+    if not shape:
+        raise UnsupportedError(f"model.cut: a layer that gives {shape or 'no numbers'} has no features; choose another")
+    called = [body.get_submodule(str(node.target)) for node in body.graph.nodes if node.op == "call_module"]
+    weighted = [layer for layer in called if isinstance(getattr(layer, "weight", None), Tensor)]
+    width = len(weighted[-1].weight) if weighted else 0  # type: ignore[arg-type]
+    axis = channel_axis(shape, width, bool(weighted) and axis_read(weighted[-1]) < 0)
+    return shape[axis], axis + 1

@@ -64,7 +64,6 @@ _CROP = Crop(
 )
 _TRAINING = {
     "data.train_transforms": (_CROP, Scale(224, 224, "linear_antialiased")),
-    "data.validation_fraction": 0.1,
     "optimizer.name": "torch.adamw",
     "optimizer.arguments": {"betas": [0.9, 0.99], "weight_decay": 0.05},
     "schedule.kind": "cosine",

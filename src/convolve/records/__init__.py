@@ -100,8 +100,9 @@ class ConfidenceRecord:
 
     Its scores are divided by the `temperature`. An image is none of these where its distance from the training images
     is above `farthest`, within which the part `accept` of such images lies. The classes that are at least as probable
-    as `least_probability` are its set, which holds its own class with the frequency `coverage`. Without a limit, the
-    images were too few to tell it, or there is none.
+    as `least_probability` are its set, which holds its own class with the frequency `coverage`; of numbers, each lies
+    no farther than `within` from the true one, as often. Without a limit, the images were too few to tell it, or there
+    is none.
     """
 
     temperature: Annotated[float, Between(1e-3, 1e3)]
@@ -111,6 +112,7 @@ class ConfidenceRecord:
     farthest: Amount | None = None
     coverage: Fraction = 1.0
     least_probability: Fraction | None = None
+    within: tuple[Amount, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,11 @@ class Result(Figures):
     test_unreadable: Count = 0
     train_damaged: Count = 0
     classes: tuple[ClassResult, ...] = ()
+
+    def _repr_html_(self) -> str:
+        from convolve.notebook import figures, table
+
+        return table(figures(vars(self)), f"Result of {self.recipe}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from convolve.data.sources.files import FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import DataError
 from convolve.formats.decode import Decoding
-from convolve.report.pictures import Picture, picture
+from convolve.pictures import Picture, picture
 from convolve.templates import render
 
 MOST_PICTURES, MOST_OF_A_KIND = 600, 48  # in all: the page stays below 10 MB

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from convolve.pictures import Picture, picture
 from convolve.report.contents import Evaluation
-from convolve.report.pictures import Picture, picture
 from convolve.training.error_analysis import EACH_PAIR, MOST_CONFIDENT, PAIRS
 
 MOST_CLASSES = 30  # a matrix or table of more cannot be read at a glance; then its worst rows are shown

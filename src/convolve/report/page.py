@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from convolve import pictures
 from convolve.atomic import locked, write_text
 from convolve.errors import UsageError
-from convolve.report import calibration, certainty, curves, error_analysis, header, pictures, settings, speed, targets
+from convolve.report import calibration, certainty, curves, error_analysis, header, settings, speed, targets
 from convolve.report.contents import read_contents
 from convolve.templates import render
 from convolve.training.run_folder import RunFolder

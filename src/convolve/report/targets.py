@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from convolve.pictures import picture
 from convolve.records import TargetKind
 from convolve.report.contents import Evaluation
-from convolve.report.pictures import picture
 from convolve.report.plot import MOST_POINTS, Axis, Plot, dots
 from convolve.templates import count, number, percent
 from convolve.training.metrics import NAMES, class_table, number_table, thresholds_of

@@ -70,11 +70,16 @@ function element(tag, className, text = "") {
 const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
 
 // [what is said, what is said of it] in large letters.
-function headlines({ classes = [], numbers = {}, none_of_these: isNone, possible }) {
-  if (target === "number") return Object.entries(numbers).map(([name, value]) => [String(Number(value.toPrecision(5))), name]);
+function headlines({ classes = [], numbers = {}, none_of_these: isNone, possible, intervals }) {
+  const short = (value) => String(Number(value.toPrecision(5)));
+  const strange = isNone ? [["None of these", "like nothing it was taught"]] : [];
+  if (target === "number") {
+    const between = (name) => (intervals ? `${name}, ${intervals[name].map(short).join(" to ")}` : name);
+    return [...strange, ...Object.entries(numbers).map(([name, value]) => [short(value), between(name)])];
+  }
   if (target === "classes") {
-    const said = classes.filter((found) => found.over);
-    return said.length ? said.map((found) => [found.class, percent(found.probability)]) : [["none", "of the classes"]];
+    const said = classes.filter((found) => found.over).map((found) => [found.class, percent(found.probability)]);
+    return [...strange, ...(said.length ? said : [["none", "of the classes"]])];
   }
   const [best] = classes;
   const likeness = isNone ? `nearest: ${best.class}, ${percent(best.probability)}` : percent(best.probability);

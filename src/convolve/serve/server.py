@@ -145,11 +145,21 @@ def tls_files(certificate: Path | None, key: Path | None) -> dict[str, Path]:
 
 
 def address_of(listener: socket.socket, tls: object = None) -> str:
-    """The URL under which a listening socket is reached from this machine."""
+    """The URL of a listening socket for a browser on this machine, or on others where it is open to them."""
     scheme = "https" if tls else "http"
     host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    host = _outward() if host == "0.0.0.0" else {"::": "::1"}.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _outward() -> str:
+    """This machine's address in its network. Nothing is sent: a datagram socket only looks up the way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # of RFC 5737, for documentation
+        except OSError:  # there is no network
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def is_open(listener: socket.socket) -> bool:

@@ -16,12 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from convolve.errors import DataError, unknown_name
+from convolve.explanation import cells_for, occlusion
 from convolve.model import Model
 from convolve.records import TargetKind
 from convolve.serve.batching import MOST_IMAGES, Answer, Batcher, Image, Prepared, Probabilities
 from convolve.serve.bodies import Part, Parts, parts_of
 from convolve.serve.metrics import Metrics
-from convolve.serve.occlusion import cells_for, occlusion
 from convolve.serve.responses import Json
 from convolve.serve.upload import Limits, Uploads, fitted_image
 from convolve.training.metrics import thresholds_of

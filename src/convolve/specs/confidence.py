@@ -13,9 +13,9 @@ class ConfidenceSpec:
     """Learned at the end of a training, from images that the network was not trained on."""
 
     accept: float = setting(
-        0.95, "part of images like these that get an answer; farther ones are none of these. 1: every image gets one"
+        0.95, "answer this fraction of images like these; what is farther is none of these. 1: answer every image"
     )
-    coverage: float = setting(0.9, "how often the set of classes that comes with an answer holds the right one")
+    coverage: float = setting(0.9, "how often the set of classes with an answer contains the right one")
 
     def __post_init__(self) -> None:
         for name in ("accept", "coverage"):

@@ -21,34 +21,38 @@ from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 class DataSpec:
     """Which samples, in which order, and what happens to them on the way into the network."""
 
-    name: str = setting("", "the data set that is looked for without --data; empty: --data must say where")
+    name: str = setting("", "the data set to look for without --data; empty: --data is needed")
     order: Literal["shuffled", "cntk", "file"] = setting(
-        "shuffled", "shuffled: fully, anew each epoch; cntk: as CNTK 2.7's reader; file"
+        "shuffled", "shuffled: anew in each epoch; cntk: as CNTK 2.7's reader; file: as listed"
     )
     target: TargetName = setting(
-        "class", "what is learned of an image: one class; classes, several or none; number, or several"
+        "class",
+        "what is learned of an image. class: its one class; classes: any number; number: one or more numbers",
     )
-    channels: int = setting(3, "what the network sees: 3, color; 1, gray")
-    image_size: ImageSize = setting(0, "what the network sees, in pixels: N or WxH; 0: the size that all images have")
+    channels: int = setting(3, "channels that the network sees. 3: color; 1: gray")
+    image_size: ImageSize = setting(0, "size that the network sees, in pixels: N or WxH; 0: that of all images")
     resize: Resize = setting(
         "cover",
-        "images of another size: scaled to cover it, the center cut out; letterbox: the whole within it; "
-        "squash: the whole, out of proportion; square: the central square, scaled",
+        "how images of another size are fitted. cover: scale to cover, cut out the center; letterbox: fit the "
+        "whole image in; squash: stretch it; square: cut out the central square, then scale",
     )
     interpolation: Literal["auto", Interpolation] = setting(
         "auto",
-        "how they are scaled; auto: area with cover and letterbox, else linear, as CNTK; or one of OpenCV's others",
+        "filter for scaling. auto: area for cover and letterbox, otherwise linear, as CNTK",
     )
-    crop_ratio: float = setting(1.0, "part of the sides that is seen, from the center; 1: all that resize leaves")
+    crop_ratio: float = setting(
+        1.0, "fraction of each side that the network sees, from the center; 1: all that resize leaves"
+    )
     orientation: Orientation = setting(
-        "exif", "exif: photographs are turned as their EXIF says; stored: never; cntk: but in zip archives and base64"
+        "exif",
+        "exif: turn photographs as their EXIF says; stored: never; cntk: as EXIF says, but not in zips and base64",
     )
     mean: tuple[float, ...] = setting(
         (0.0,), "the network sees (pixel - mean) * scale, with pixels in 0..255; one number, or red:green:blue"
     )
-    mean_image: str = setting("", "in place of mean. train: the mean training image; else an XML mean file")
+    mean_image: str = setting("", "instead of mean: train, the mean of the training images, or a mean file in XML")
     mean_image_layout: Literal["planar_rgb", "interleaved_bgr"] = setting(
-        "planar_rgb", "of the XML file. interleaved_bgr: CNTK's scrambled reading of CIFAR-10_mean.xml"
+        "planar_rgb", "layout of the XML file. interleaved_bgr: as CNTK misread CIFAR-10_mean.xml"
     )
     scale: float = setting(1 / 256, "")
     train_transforms: tuple[Transform, ...] = setting((), "augmentation of training images, in this order")
@@ -57,31 +61,33 @@ class DataSpec:
         "Progressive resizing: one size for each equal phase of training, in pixels or as a fraction of image_size.",
     )
     group: str = setting(
-        "", "what no split may tear apart: a column of the table, or a regular expression on the path of an image"
+        "", "images of one group stay in one part: a column of a table, or a regular expression for paths"
     )
-    damaged_limit: NumberOrWord = setting("auto", "damaged training images to be replaced; auto: 1 % of your own")
-    skip_unreadable: bool = setting(False, "leave out unreadable test images: the error is that of the others")
+    damaged_limit: NumberOrWord = setting(
+        "auto", "damaged training images that others may replace; auto: 1 % of your own images"
+    )
+    skip_unreadable: bool = setting(False, "leave out test images that cannot be read; the error is that of the others")
     hard_fraction: float = setting(
         1.0, "after hard_after, train only on this fraction of the images, those with the largest loss; 1: all"
     )
     hard_after: float = setting(0.3, "fraction of the training that passes before hard_fraction takes effect")
     balance: Literal["none", "sampling", "loss"] = setting(
         "none",
-        "for classes of unequal size. sampling: images of each come equally often; loss: it asks more of small ones",
+        "for classes of unequal size. sampling: all come equally often; loss: small ones cost more",
     )
     class_weights: Arguments = setting(
-        {}, "what an image of a class counts beside others, 1 where none is given: {name: weight}; empty: 1 / images"
+        {}, "with balance, {name: weight} for classes, 1 for the others; empty: 1 / number of images"
     )
     validation_fraction: float = setting(
         0.0,
-        "part of the training set that is cut off to choose by, where the data has no validation part; 0: each epoch "
-        "is evaluated on the test set, with run.keep=best on a tenth of the training set",
+        "fraction of the training images to validate on, if the data has no validation part. 0: validate on the "
+        "test images, or with run.keep=best on a tenth of the training images",
     )
 
     cache: str = setting(
         "features",
-        "what is kept on disk for later trainings: features, those of a trained body; none; DIR: also there, training "
-        "images that do not fit in memory, decoded and near the size that is needed",
+        "what is kept on disk for later trainings. features: those of a frozen network; none: nothing; DIR: also, "
+        "in that folder, decoded training images that do not fit in memory",
     )
 
     def __post_init__(self) -> None:

@@ -14,8 +14,8 @@ class DistillationSpec:
     """Knowledge distillation (G. Hinton et al. 2015): a teacher's probabilities are learned beside the labels."""
 
     teacher: str = setting("", "the trained network: any MODEL, of the same classes")
-    temperature: float = setting(4.0, "what all scores are divided by before the two networks are compared")
-    weight: float = setting(0.9, "of the teacher's probabilities in the loss; the labels have the rest")
+    temperature: float = setting(4.0, "divisor of all scores before the two networks are compared")
+    weight: float = setting(0.9, "weight of the teacher's probabilities in the loss; the labels have the rest")
 
     def __post_init__(self) -> None:
         if not self.teacher:

@@ -29,19 +29,19 @@ class DistributedSpec:
         "gradients: summed in each step; power_sgd: as products of thin matrices; auto: how fits the network between "
         "the hosts; otherwise local steps, with weights combined in blocks",
     )
-    power_sgd_rank: int = setting(2, "of the matrices of power_sgd: more is closer to the gradient, and more to send")
+    power_sgd_rank: int = setting(2, "rank of the matrices of power_sgd; more is closer, and more to send")
     quantization_bits: int = setting(
-        32, "size of a gradient's element when it is sent: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
+        32, "bits of a gradient's element when it is sent: 32, 16, or 8, 4, 2, 1 as CNTK's 1-bit SGD"
     )
     after_samples: int = setting(0, "samples at the start with full gradients, summed in each step")
     block_samples: int = setting(0, "samples in a block, of all workers together")
     block_momentum_time_constant: float | None = setting(
-        None, "in samples; 0: no momentum; none: 1 - 1/workers a block"
+        None, "in samples; 0: no momentum; null: 1 - 1/workers a block"
     )
-    block_learning_rate: float = setting(1.0, "1: the model moves as far as the steps of all workers together")
-    nesterov: bool = setting(True, "of block momentum")
+    block_learning_rate: float = setting(1.0, "factor for a block's step; 1: as far as all workers together")
+    nesterov: bool = setting(True, "for block momentum: look ahead")
     timeout_seconds: float = setting(
-        300.0, "without an answer of another worker within a step; between steps, six times as long"
+        300.0, "wait so long for another worker within a step, and six times as long between steps"
     )
     reset_momentum: bool = setting(True, "restart each worker's own momentum after a block; otherwise it is kept")
 

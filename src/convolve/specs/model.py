@@ -18,16 +18,16 @@ START_SAYS = ("channels", "image_size", "resize", "crop_ratio", "mean", "scale",
 class NetworkSpec:
     """Which network: what is kept of it with its weights."""
 
-    name: str = setting("convnet-mnist", "which network; a start brings its own")
-    variant: str = setting("", "a variant of it; empty: the original")
-    dropout: Steps = setting((0.5,), "probability in each epoch; the last one holds")
+    name: str = setting("convnet-mnist", "the network; a start brings its own")
+    variant: str = setting("", "variant of the network; empty: the original")
+    dropout: Steps = setting((0.5,), "dropout probability for each epoch; the last one holds")
     batch_norm_time_constants: Steps = setting(
-        (), "samples, one value for each epoch in place of the network's own; 0 at the start leaves that"
+        (), "batch-norm time constant for each epoch, in samples; leading zeros keep the model's own"
     )
     head: Literal["", "linear", "mlp"] = setting(
-        "", "a fresh head on the start: linear; mlp, with a hidden layer. empty: linear where the classes are others"
+        "", "new head for the start: linear, or mlp (one hidden layer); empty: linear if classes differ"
     )
-    cut: str = setting("", "the layer of the start, or node of its file, that the head reads; empty: all but its last")
+    cut: str = setting("", "the layer of the start, or node of its file, that the head reads; empty: the last but one")
 
     def __post_init__(self) -> None:
         holds = bool(self.dropout) and all(0 <= p < 1 for p in self.dropout)
@@ -40,22 +40,24 @@ class NetworkSpec:
 class ModelSpec(NetworkSpec):
     """Which network, and what only its training needs to know."""
 
-    start: str = setting("", "the network that training starts from, as --from: a file, a folder or timm:NAME")
-    arch: str = setting("", "the architecture of a start that is a PyTorch checkpoint, as --arch; empty: recognized")
+    start: str = setting("", "the trained network to start from, as --from: a file, a folder or timm:NAME")
+    arch: str = setting("", "network of a start that is a PyTorch checkpoint, as --arch; empty: recognized")
     freeze: str = setting(
         "none",
-        "what of the start is frozen. all: all but the head; the name of a layer: up to and with it; none. One for "
-        "each epoch, as all*3:layer3:none; the last one holds",
+        "layers of the start that are not trained. all: all but the head; NAME: up to that layer, included; none. "
+        "One for each epoch, as all*3:layer3:none; the last one holds",
     )
-    keep_batch_norm: bool = setting(False, "batch normalization keeps the start's statistics; frozen layers always do")
+    keep_batch_norm: bool = setting(
+        False, "whether batch normalization keeps the start's statistics; frozen layers always do"
+    )
     data_overrides: str = setting(
         "",
-        f"fields of data that hold although the start says them, which --set adds to: some of {','.join(START_SAYS)}",
+        f"fields of data that the recipe decides, not the start; --set adds to them. Of {','.join(START_SAYS)}",
     )
     plan: str = setting(
         "",
-        "a plan of the recipe photos, whose settings hold but for those that are set; auto: by the number of "
-        "photographs; auto:5: the largest of some 5 minutes; empty: this recipe as it stands",
+        "plan of the recipe photos; settings of your own come before the plan's. auto: by the number of photographs; "
+        "auto:5: the largest that should take 5 minutes; empty: none",
     )
 
     def __post_init__(self) -> None:

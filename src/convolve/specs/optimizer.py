@@ -26,30 +26,31 @@ class OptimizerSpec:
         "sgd, momentum_sgd, nesterov, adagrad, adadelta, adam, fsadagrad: CNTK's (adam is not PyTorch's); muon; or one "
         "of torch.optim, such as torch.adamw",
     )
-    arguments: Arguments = setting({}, "of one of torch.optim, such as betas and weight_decay; else none")
+    arguments: Arguments = setting({}, "arguments of an optimizer of torch.optim, such as betas and weight_decay")
     momentum: Steps = setting((0.9,), "one value for each period of the schedule; the last one holds")
     momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = setting(
         "per_minibatch",
-        "as it stands; for a batch of momentum_reference_batch_size; or T in exp(-samples / T), 0: none",
+        "per_minibatch: as it stands; per_reference_batch: for momentum_reference_batch_size samples; "
+        "time_constant_samples: T in exp(-samples / T), 0: none",
     )
-    momentum_reference_batch_size: int = setting(1, "samples that a momentum per_reference_batch is meant for")
-    unit_gain: bool = setting(True, "CNTK's default: the gradient is weighted by 1 - momentum")
+    momentum_reference_batch_size: int = setting(1, "samples that a momentum with per_reference_batch is meant for")
+    unit_gain: bool = setting(True, "weight the gradient by 1 - momentum, as CNTK does by default")
     variance_momentum: float = setting(
-        0.9999986111120757, "of adam and fsadagrad; CNTK's default, a time constant of 720,000 samples"
+        0.9999986111120757, "for adam and fsadagrad; CNTK's default is a time constant of 720,000 samples"
     )
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = setting("per_sample", "")
     adadelta_rho: float = setting(0.95, "")
-    epsilon: float = setting(1e-8, "of adam and adadelta")
-    bias_lr: float = setting(1.0, "of muon: the learning rate of biases and scales, as a multiple of that of filters")
+    epsilon: float = setting(1e-8, "for adam and adadelta")
+    bias_lr: float = setting(1.0, "for muon: learning rate of biases and scales, as a multiple of that of the filters")
     layer_decay: float = setting(
-        1.0, "each layer before the last learns at this part of the rate of the next one, as timm's; 1: all alike"
+        1.0, "factor for the learning rate from each layer to the one below it, as timm's; 1: all alike"
     )
     l1: float = setting(0.0, "weight of the L1 penalty per sample")
     l2: float = setting(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
-    penalize_batch_norm: bool = setting(True, "whether they act on batch normalization's scales and biases too")
-    clip_per_sample: float = setting(0.0, "limit of the mean gradient; 0: none")
+    penalize_batch_norm: bool = setting(True, "whether the penalties include batch normalization's scales and biases")
+    clip_per_sample: float = setting(0.0, "limit for the mean gradient; 0: none")
     clip_by: Literal["truncation", "norm"] = setting(
-        "truncation", "truncation: each element; norm: each parameter's gradient"
+        "truncation", "what is limited. truncation: each element; norm: the norm of each parameter's gradient"
     )
 
     def __post_init__(self) -> None:

@@ -14,40 +14,36 @@ from convolve.transforms.transform import require
 class RunSpec:
     """How long, how precisely and on what."""
 
-    epochs: int = setting(
-        1, "passes over the data, or stretches of epoch_samples; 0: a head fitted to a start is all that is trained"
-    )
-    epoch_samples: int = setting(
-        0, "samples of an epoch; the passes over the data go on from one epoch to the next. 0: one pass"
-    )
-    seed: int = setting(0, "of initial weights, order, augmentation and dropout")
-    global_batch_size: int = setting(64, "samples an update, over all workers together")
-    global_batch_sizes: Steps = setting((), "in place of it, one for each epoch; the last one holds")
-    accumulation_steps: int = setting(1, "micro-batches in which a batch is computed, to save memory")
+    epochs: int = setting(1, "passes over the data, or stretches of epoch_samples. 0: only fit a new head to the start")
+    epoch_samples: int = setting(0, "samples in an epoch; 0: one pass over the data")
+    seed: int = setting(0, "seed for initial weights, order, augmentation and dropout")
+    global_batch_size: int = setting(64, "samples in an update, of all workers together")
+    global_batch_sizes: Steps = setting((), "instead: one size for each epoch; the last one holds")
+    accumulation_steps: int = setting(1, "micro-batches in a batch, to save memory")
     initial_values: Literal["torch", "cntk"] = setting(
-        "torch", "whose random numbers are weights and dropout masks; cntk: CNTK 2.7's, bit for bit on a processor"
+        "torch", "source of initial weights and dropout masks. cntk: CNTK 2.7's, bit for bit on a processor"
     )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest whose gradients are right")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:i")
-    threads: int = setting(0, "processor threads; 0: as many as there are idle cores at the start")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", "auto: the fastest with correct gradients")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = setting(0, "processor threads; 0: one for each core that is idle at the start")
     criterion: Literal[
         "auto", "cross_entropy", "focal", "binary_cross_entropy", "square_error", "root_mean_square", "l1"
     ] = setting(
         "auto",
-        "the loss; auto: cross_entropy of a class, binary_cross_entropy of classes, square_error of numbers",
+        "the loss. auto: cross_entropy (class), binary_cross_entropy (classes), square_error (number)",
     )
-    focal_gamma: float = setting(2.0, "of focal: how much less an image counts, the surer the network is of it; 0: not")
-    label_smoothing: float = setting(
-        0.0, "probability spread evenly over all classes in the training loss; of numbers not used"
-    )
+    focal_gamma: float = setting(2.0, "for focal: how much less images count that the network is sure of; 0: all alike")
+    label_smoothing: float = setting(0.0, "probability that is spread evenly over all classes in the training loss")
     ema_epochs: float = setting(
-        0.0, "horizon in epochs of the moving average of the weights (EMA) that is evaluated and kept; 0: none"
+        0.0, "evaluate and keep a moving average of the weights (EMA) over so many epochs; 0: the weights"
     )
-    keep: Literal["last", "best"] = setting("last", "which epoch's model is kept; best: on the validation part")
-    early_stopping_epochs: int = setting(0, "stop after so many epochs without a better validation error; 0: never")
-    checkpoint_seconds: float = setting(60.0, "time between checkpoints inside an epoch; 0: only at its end")
-    report_batches: int = setting(0, "batches from one report of progress to the next; 0: about ten reports an epoch")
-    report_first_batches: int = setting(0, "so many batches of each epoch are reported one by one before")
+    keep: Literal["last", "best"] = setting(
+        "last", "which epoch's model is kept. best: the one with the smallest validation error"
+    )
+    early_stopping_epochs: int = setting(0, "stop after so many epochs without a smaller validation error; 0: never")
+    checkpoint_seconds: float = setting(60.0, "seconds between checkpoints within an epoch; 0: only at its end")
+    report_batches: int = setting(0, "batches between reports of progress; 0: about ten reports in an epoch")
+    report_first_batches: int = setting(0, "batches at the start of each epoch that are reported one by one")
 
     def __post_init__(self) -> None:
         for name in ("global_batch_size", "accumulation_steps"):

@@ -23,14 +23,14 @@ class ScheduleSpec:
     kind: Literal["steps", "one_cycle", "cosine"] = setting(
         "steps", "steps: a list of rates; one_cycle and cosine: the first rate is the peak"
     )
-    learning_rates: Steps = setting((0.1,), "one for each period; the last one holds")
+    learning_rates: Steps = setting((0.1,), "one learning rate for each period; the last one holds")
     reference_batch_size: int = setting(
         0, "what a rate is meant for. 0: the mean gradient; 1: per sample, on the sum; M: a batch of M"
     )
     period_samples: int = setting(0, "samples in a period; 0: one pass over the data")
-    warmup_fraction: float = setting(0.0, "part of the training in which the rate rises")
-    final_fraction: float = setting(0.0, "part of the peak rate at the end")
-    min_lr_per_sample: float = setting(0.0, "the training ends where the rate on the summed gradient is below this")
+    warmup_fraction: float = setting(0.0, "fraction of the training in which the rate rises")
+    final_fraction: float = setting(0.0, "rate at the end, as a fraction of the peak")
+    min_lr_per_sample: float = setting(0.0, "end the training when the rate on the summed gradient falls below this")
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
@@ -48,15 +48,15 @@ class PlateauSpec:
     At the end of each interval the mean of a metric is compared with that of the interval before.
     """
 
-    every_epochs: int = setting(1, "epochs of an interval")
+    every_epochs: int = setting(1, "epochs in an interval")
     monitor: Literal["train_loss", "train_error", "validation_loss", "validation_error"] = setting(
-        "train_loss", "the metric; validation: of the validation split, else of the test set"
+        "train_loss", "the metric; validation: on the validation part, or else on the test set"
     )
-    threshold: float = setting(0.0, "the rate is reduced where the metric improved by no more than this fraction of it")
-    factor: float = setting(0.618, "what it is multiplied with then")
-    raise_threshold: float | None = setting(None, "the rate rises where it improved by more than this; none: never")
-    raise_factor: float = setting(1.382, "what it is multiplied with then")
-    rollback: bool = setting(True, "where the metric got worse, the interval is undone and trained again")
+    threshold: float = setting(0.0, "reduce the rate if the metric improved by no more than this part")
+    factor: float = setting(0.618, "factor for the rate then")
+    raise_threshold: float | None = setting(None, "raise the rate if it improved by more than this part; null: never")
+    raise_factor: float = setting(1.382, "factor for the rate then")
+    rollback: bool = setting(True, "if the metric got worse, undo the interval and train it again")
 
     def __post_init__(self) -> None:
         require(self.every_epochs >= 1, "plateau.every_epochs", "at least 1", self.every_epochs)

@@ -108,11 +108,12 @@ def confidence_figures(
     known: ConfidenceRecord, answers_NK: NDArray[np.float32], labels: NDArray[Any], distances_N: NDArray[np.float32]
 ) -> dict[str, Any]:
     """What a model's knowledge of its own certainty is worth on images with labels: how many get an answer, and are
-    wrong then; how often sets hold an image's class, and their sizes."""
+    wrong then; how often sets hold an image's class, and their sizes; how often intervals hold its numbers."""
     accepted_N = distances_N <= (math.inf if known.farthest is None else known.farthest)
-    figures: dict[str, Any] = {"accept": known.accept, "accepted": float(accepted_N.mean())}
+    figures: dict[str, Any] = {"accept": known.accept, "accepted": float(accepted_N.mean()), "accepted_error": None}
     if labels.ndim == 2:
-        return figures
+        within_NK = np.abs(answers_NK - labels) <= (known.within or np.inf)
+        return figures | ({"coverage": known.coverage, "within": within_NK.mean(0).tolist()} if known.within else {})
     wrong_N = answers_NK.argmax(1) != labels
     figures["accepted_error"] = float(wrong_N[accepted_N].mean()) if accepted_N.any() else None
     figures["calibration_error"] = reliability(labels, answers_NK).expected_error

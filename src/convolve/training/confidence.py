@@ -3,7 +3,7 @@
 All of it is learned from images that the network was not trained on: a validation part, or the held-out folds of
 cross-validation.
 
-Legend: N images, M of them that were held out (or as many quantiles), K classes, D features.
+Legend: N images, M of them that were held out (or as many quantiles), K classes or numbers, D features.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from convolve.errors import UsageError
-from convolve.records import ConfidenceRecord
+from convolve.records import ConfidenceRecord, TargetKind
 from convolve.training.outliers import OutlierDetector
 
 MOST_KEPT = 1000  # distances and scores that a model keeps: more would tell a threshold no better than to 0.1 %
@@ -29,7 +29,8 @@ _SHARPEST = 20.0  # a temperature between 1/20 and 20: beyond, there is nothing 
 
 @dataclass(frozen=True)
 class Confidence:
-    """`distances_M` and `scores_M` are sorted; a score is 1 - the probability of an image's own class. `detector`: None
+    """`distances_M` and `scores_M` are sorted; a score is 1 - the probability of an image's own class. Of numbers it is
+    how far each was from the true one, (M, K), each column sorted; of several classes there is none. `detector`: None
     where the network gives the distance itself."""
 
     record: ConfidenceRecord
@@ -49,8 +50,13 @@ class Confidence:
         if accept is not None:
             record = replace(record, accept=accept, farthest=conformal_quantile(self.distances_M, accept))
         if coverage is not None:
-            score = conformal_quantile(self.scores_M, coverage)
-            record = replace(record, coverage=coverage, least_probability=None if score is None else 1 - score)
+            columns_KM = self.scores_M.T if self.scores_M.ndim == 2 else self.scores_M[None]
+            found = [conformal_quantile(each_M, coverage) for each_M in columns_KM]
+            known = [each for each in found if each is not None]  # all or none, as they are equally many
+            if self.scores_M.ndim == 2:
+                record = replace(record, coverage=coverage, within=tuple(known) or None)
+            else:
+                record = replace(record, coverage=coverage, least_probability=1 - known[0] if known else None)
         return replace(self, record=record)
 
     def is_none_of_these(self, distances_N: Tensor) -> Tensor:
@@ -72,6 +78,10 @@ class Confidence:
             for one, p_K, holds_K in zip(said, answers_NK, self.sets(answers_NK), strict=True):
                 likeliest_first = p_K.argsort(descending=True, stable=True).tolist()
                 one["possible"] = tuple(class_names[k] for k in likeliest_first if holds_K[k])
+        if within_K := self.record.within:
+            for one, numbers_K in zip(said, answers_NK.tolist(), strict=True):
+                numbers = zip(class_names, numbers_K, within_K, strict=True)
+                one["intervals"] = {name: (number - most, number + most) for name, number, most in numbers}
         return said
 
     def too_few_for(self, part: float) -> str:
@@ -100,7 +110,8 @@ class Confidence:
         parts, wanted = dict(tensors), {name: axes for name, axes in TENSORS.items() if measures or name in LIMITS}
         if parts.keys() != wanted.keys():
             raise ValueError(f"the tensors are {', '.join(sorted(parts))}, not {', '.join(wanted)}")
-        if {name: each.ndim for name, each in parts.items()} != wanted:
+        numbers = {"scores_M": 2} if parts["scores_M"].ndim == 2 else {}
+        if {name: each.ndim for name, each in parts.items()} != wanted | numbers:
             raise ValueError("they have other axes than they should")
         if not all(each.dtype == torch.float32 and each.isfinite().all() for each in parts.values()):
             raise ValueError("they must be finite numbers in float32")
@@ -124,6 +135,10 @@ def require_known(confidence: Confidence | None, accept: float | None, coverage:
             )
         if value is not None and confidence and (too_few := confidence.too_few_for(value)):
             raise UsageError(f"{option}: {too_few}")
+    if coverage is not None and confidence and not confidence.scores_M.numel():
+        raise UsageError(
+            "--coverage is for a model of one class or of numbers; this one has thresholds for its classes"
+        )
 
 
 def conformal_quantile(sorted_M: Tensor, part: float) -> float | None:
@@ -133,15 +148,20 @@ def conformal_quantile(sorted_M: Tensor, part: float) -> float | None:
 
 
 def fit_confidence(
-    detector: OutlierDetector, probabilities_NK: Tensor, labels_N: Tensor, distances_N: Tensor, learned_from: str
-) -> Confidence:
+    detector: OutlierDetector, answers_NK: Tensor, labels: Tensor, distances_N: Tensor, learned_from: str, *,
+    kind: TargetKind = TargetKind.CLASS,
+) -> Confidence:  # fmt: skip
     """From the answers to images that the network was not trained on, and their distances, by a `detector` that did not
     know them either."""
-    log_NK = probabilities_NK.double().clamp(min=1e-37).log()
-    temperature = fit_temperature(log_NK, labels_N)
-    scores_N = 1 - (log_NK / temperature).softmax(1).gather(1, labels_N[:, None])[:, 0]
-    record = ConfidenceRecord(temperature, len(labels_N), learned_from)
-    return Confidence(record, detector, _kept(distances_N), _kept(scores_N))
+    temperature, scores = 1.0, torch.zeros(0)
+    if kind == TargetKind.CLASS:
+        log_NK = answers_NK.double().clamp(min=1e-37).log()
+        temperature = fit_temperature(log_NK, labels)
+        scores = 1 - (log_NK / temperature).softmax(1).gather(1, labels[:, None])[:, 0]
+    elif kind == TargetKind.NUMBER:  # Lei et al. 2018, "Distribution-Free Predictive Inference for Regression"
+        scores = (answers_NK - labels).abs()
+    record = ConfidenceRecord(temperature, len(labels), learned_from)
+    return Confidence(record, detector, _kept(distances_N), _kept(scores))
 
 
 def fit_temperature(log_NK: Tensor, labels_N: Tensor) -> float:
@@ -161,8 +181,8 @@ def fit_temperature(log_NK: Tensor, labels_N: Tensor) -> float:
 
 
 def _kept(values_N: Tensor) -> Tensor:
-    """The values in their order; of many, quantiles that stand for as many."""
-    sorted_N = values_N.float().sort().values
+    """The values in their order, each column by itself; of many, quantiles that stand for as many."""
+    sorted_N = values_N.float().sort(0).values
     if len(sorted_N) <= MOST_KEPT:
         return sorted_N
     ranks_M = torch.arange(1, MOST_KEPT + 1, dtype=torch.float64) * (len(sorted_N) + 1) / (MOST_KEPT + 1)

@@ -151,16 +151,18 @@ def in_units(outputs_NK: Tensor, target: Target) -> Tensor:
 
 class Answering(nn.Module):
     """A network that gives what the file of a model is to answer: probabilities of several classes, or numbers in their
-    units."""
+    units; of one that knows its own certainty, the distance stands beside them."""
 
     def __init__(self, network: nn.Module, target: Target) -> None:
         super().__init__()
         self.network, self.target = network, target
 
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        outputs_NK: Tensor = self.network(images_NCHW)
+    def forward(self, images_NCHW: Tensor) -> Tensor | tuple[Tensor, ...]:
+        given = self.network(images_NCHW)
+        outputs_NK, *distance_N = given if isinstance(given, tuple) else (given,)
         is_number = self.target.kind == TargetKind.NUMBER
-        return in_units(outputs_NK, self.target) if is_number else outputs_NK.sigmoid()
+        answers_NK: Tensor = in_units(outputs_NK, self.target) if is_number else outputs_NK.sigmoid()
+        return (answers_NK, *distance_N) if distance_N else answers_NK
 
 
 def _distance(of_each: Callable[..., Tensor], target: Target) -> Criterion:

@@ -10,5 +10,12 @@ from typing import Any
 Callback = Callable[[str, dict[str, Any]], None]
 
 
+def in_sight() -> Callback:
+    """The callback of a training that was given none: a bar below the cell of a notebook, elsewhere nothing."""
+    from convolve.notebook import TrainingCell, is_notebook
+
+    return TrainingCell() if is_notebook() else silent
+
+
 def silent(event: str, values: dict[str, Any]) -> None:
     """A callback that does nothing."""

@@ -21,7 +21,7 @@ from convolve.training.memory import keep_freed_memory
 from convolve.training.precision import Precision, whole_fp32
 from convolve.training.workers import SINGLE_PROCESS, Workers, part
 
-# Legend: N images, V views of each, D features, C channels, H rows, W columns.
+# Legend: N images, D features, C channels, H rows, W columns.
 
 _GPU_BATCH = 128
 Progress = Callable[[int, int], None]  # images that are computed, images in all
@@ -49,16 +49,10 @@ class Images(Protocol):
     @property
     def source(self) -> Bytes: ...
     @property
-    def is_random(self) -> bool: ...
-    @property
-    def is_cached(self) -> bool: ...
-    @property
-    def seed(self) -> int: ...
-    @property
     def damaged(self) -> Damaged | None: ...
     def __len__(self) -> int: ...
-    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, labels) of the samples that `order_N` numbers, with the random choices of `epoch`."""
+    def batches(self, order_N: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, labels) of the samples that `order_N` numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,36 +79,33 @@ class FrozenBody:
         return cls(ready, normalize, precision, device, shape_CHW)
 
     def features(
-        self, images: Images, views: int = 1, epochs: int = 1, workers: Workers = SINGLE_PROCESS, kept_as: str = "",
+        self, images: Images, workers: Workers = SINGLE_PROCESS, kept_as: str = "",
         progress: Progress = lambda done, count: None, of: range | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """(features_NVD of all `images`, in float32 on the CPU; their labels); several `workers` share the work.
-        `of`: only of these.
+        """(features_ND of all `images`, to which nothing is done by chance, in float32 on the CPU; their labels);
+        several `workers` share the work. `of`: only of these.
 
-        The dataset gives so many `views` of an image, one behind the other, and other ones in each of the `epochs`.
         `kept_as`: in words all that is done to an image before `normalize`; features are then kept on disk, and of an
         image with the same bytes they come from there. Empty: they are not.
         """
         mine = part(len(images), workers.rank, workers.size)
         numbers_N = np.arange(mine.start, mine.stop) if of is None else np.asarray(of)
         once = partial(self._kept, kept_as) if kept_as else self._computed
-        found, labels = zip(*(once(images, numbers_N, views, epoch, progress) for epoch in range(epochs)), strict=True)
-        return workers.gather(torch.cat(found, dim=1)), workers.gather(labels[0])
+        found_ND, labels = once(images, numbers_N, progress)
+        return workers.gather(found_ND), workers.gather(labels)
 
     @torch.inference_mode()
-    def _computed(
-        self, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int, progress: Progress
-    ) -> tuple[Tensor, Tensor]:
-        size = max(1, (PART if self.device.type == "cpu" else _GPU_BATCH) // views)
+    def _computed(self, images: Images, numbers_N: NDArray[np.int64], progress: Progress) -> tuple[Tensor, Tensor]:
+        size = PART if self.device.type == "cpu" else _GPU_BATCH
         found, labels, done = [], [], 0
-        for pixels_NCHW, labels_n in images.batches(numbers_N, size, epoch):
+        for pixels_NCHW, labels_n in images.batches(numbers_N, size):
             images_NCHW = self.normalize(pixels_NCHW)
-            missing = size * views - len(images_NCHW)  # whole batches always: the bits of an image are its own
+            missing = size - len(images_NCHW)  # whole batches always: the bits of an image are its own
             whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
             found.append(self._given(whole_NCHW)[: len(images_NCHW)])
             labels.append(labels_n)
             progress(done := done + len(labels_n), len(numbers_N))
-        return torch.cat(found).unflatten(0, (-1, views)), torch.cat(labels)
+        return torch.cat(found), torch.cat(labels)
 
     def _given(self, images_NCHW: Tensor) -> Tensor:
         with whole_fp32(), self.precision.autocast(self.device):
@@ -122,18 +113,17 @@ class FrozenBody:
         return features_ND.float().cpu()
 
     def _kept(
-        self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], views: int, epoch: int, progress: Progress
+        self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], progress: Progress
     ) -> tuple[Tensor, Tensor]:
         """As `_computed`, but for what an earlier training has left on disk."""
-        chance = f"{images.seed} {epoch}" if images.is_random and not images.is_cached else ""
-        keys = [_image_key(images.source, int(number), chance) for number in numbers_N]
-        entry = hashlib.sha256(f"{self._identity} {kept_as} {views}".encode()).hexdigest()
+        keys = [_image_key(images.source, int(number)) for number in numbers_N]
+        entry = hashlib.sha256(f"{self._identity} {kept_as}".encode()).hexdigest()
         known = _unpacked(cache.read("features", entry))
         missing = [at for at, key in enumerate(keys) if key not in known]
         labels = images.source.labels_N[torch.from_numpy(numbers_N)].clone()
         if missing:
-            found_NVD, labels[missing] = self._computed(images, numbers_N[missing], views, epoch, progress)
-            found = dict(zip((keys[at] for at in missing), found_NVD, strict=True))
+            found_ND, labels[missing] = self._computed(images, numbers_N[missing], progress)
+            found = dict(zip((keys[at] for at in missing), found_ND, strict=True))
             damaged = images.damaged.numbers if images.damaged else set()  # known from here on; others stand in
             new = {
                 keys[at]: found[keys[at]]
@@ -154,23 +144,23 @@ class FrozenBody:
         return hashlib.sha256(given_ND.numpy().tobytes()).hexdigest()
 
 
-def _image_key(source: Bytes, number: int, chance: str) -> bytes:
-    """Of its bytes; where it has random views, of its number and the seed, too. A short one if it cannot be read."""
+def _image_key(source: Bytes, number: int) -> bytes:
+    """Of its bytes; a short one if it cannot be read."""
     try:
         content = source.read(number)
     except (OSError, ConvolveError):
         return f"{number}".encode()
-    return hashlib.sha256(content + (f" {number} {chance}".encode() if chance else b"")).digest()
+    return hashlib.sha256(content).digest()
 
 
 def _unpacked(content: bytes | None) -> dict[bytes, Tensor]:
-    """key -> features_VD"""
+    """key -> features_D"""
     if content is None:
         return {}
     tensors = load(content)
-    return dict(zip(map(bytes, tensors["keys"].numpy()), tensors["features_NVD"], strict=True))
+    return dict(zip(map(bytes, tensors["keys"].numpy()), tensors["features_ND"], strict=True))
 
 
 def _packed(known: Mapping[bytes, Tensor]) -> bytes:
     keys = torch.from_numpy(np.array([np.frombuffer(key, np.uint8) for key in known]).reshape(len(known), -1))
-    return save({"keys": keys, "features_NVD": torch.stack(list(known.values())) if known else torch.zeros(0)})
+    return save({"keys": keys, "features_ND": torch.stack(list(known.values())) if known else torch.zeros(0)})

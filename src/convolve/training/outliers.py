@@ -42,6 +42,8 @@ class OutlierDetector(nn.Module):
         # F.normalize has an Expand in ONNX, and the norm a ReduceL2: onnxruntime's symbolic_shape_infer (1.31) knows no
         # shape behind that or behind the ReduceMin below, and stops at the next division.
         f_ND = f_ND / f_ND.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
+        if len(means_KD) == 1:  # images of one kind are close together: what they have in common would hide the rest
+            f_ND, means_KD = f_ND - means_KD, torch.zeros_like(means_KD)
         weights_R = 1 - self.rest / self.variances_R
         f_NR, means_KR = f_ND @ self.directions_RD.T, means_KD @ self.directions_RD.T
         own_N1 = (

@@ -21,7 +21,7 @@ from convolve.errors import DataError, TrainingError
 from convolve.records import TargetKind
 from convolve.training.folds import fold_numbers
 
-# Legend: N images, V views of each, M = N * V samples, D features, R directions of them, K classes, F folds and all.
+# Legend: N images, D features, R directions of them, K classes, F folds and all.
 
 FOLDS = 5
 # From strong to weak, each fit starting at the one before; past the best it goes on by one. For features of mean square
@@ -50,8 +50,8 @@ KINDS = {
 class Probe:
     """logits_NK = features_ND @ weight_KD.T + bias_K, fitted with strength `l2`.
 
-    `out_of_fold_NK`: the logarithms of the probabilities (of numbers: the number) that each image's first view gets
-    from the fit that knows nothing of its fold `fold_N`.
+    `out_of_fold_NK`: the logarithms of the probabilities (of numbers: the number) that each image gets from the fit
+    that knows nothing of its fold `fold_N`.
     """
 
     weight_KD: Tensor
@@ -62,7 +62,7 @@ class Probe:
 
 
 def fit(
-    features_NVD: Tensor,
+    features_ND: Tensor,
     labels: Tensor,
     groups_N: NDArray[np.int64] | None = None,
     *,
@@ -74,12 +74,11 @@ def fit(
 ) -> Probe:
     """The head for `labels`: int64 (N,), of so many `classes`, or float (N, K), which may be soft, several, or numbers.
 
-    The views of an image count as one sample together. `groups_N`: what shares a number stays in one fold. `weights_K`:
-    how much an image of each class counts; the free bias gets their logarithms, as `criterion_for` has them. `l2` None:
-    the strength with the smallest loss of images that were left out. The same arguments give the same bits, with the
-    same number of threads.
+    `groups_N`: what shares a number stays in one fold. `weights_K`: how much an image of each class counts; the free
+    bias gets their logarithms, as `criterion_for` has them. `l2` None: the strength with the smallest loss of images
+    that were left out. The same arguments give the same bits, with the same number of threads.
     """
-    if not bool(features_NVD.isfinite().all()):
+    if not bool(features_ND.isfinite().all()):
         raise TrainingError("the network gives numbers that are not finite; start from another one")
     targets_NK = labels.float() if labels.ndim == 2 else F.one_hot(labels, classes or int(labels.max()) + 1).float()
     groups_N = np.arange(len(targets_NK)) if groups_N is None else groups_N
@@ -87,7 +86,7 @@ def fit(
     if folds < 2:
         raise DataError("a head on frozen features needs two images, or two groups of them; bring more")
     fold_N = fold_numbers(targets_NK.argmax(1).numpy(), groups_N, folds)
-    fits = _Fits.of(features_NVD, targets_NK, torch.from_numpy(fold_N), KINDS[kind])
+    fits = _Fits.of(features_ND, targets_NK, torch.from_numpy(fold_N), KINDS[kind])
     shift_K = torch.zeros(targets_NK.shape[1]) if weights_K is None else weights_K.log()
     best_loss, best = float("inf"), None
     for strength in _STRENGTHS if l2 is None else (*(each for each in _STRENGTHS if each > l2), l2):
@@ -112,11 +111,10 @@ class _Fits:
     """
 
     kind: Kind
-    views: int
     fold_N: Tensor
-    targets_MK: Tensor
-    share_MF: Tensor  # how much a sample counts in each fit, 1 together
-    features_MR: Tensor
+    targets_NK: Tensor
+    share_NF: Tensor  # how much an image counts in each fit, 1 together
+    features_NR: Tensor
     spread_R: Tensor
     directions_DR: Tensor  # float64, divided by the scale of the features
     mean_D: Tensor
@@ -124,18 +122,16 @@ class _Fits:
     bias_FK: Tensor
 
     @classmethod
-    def of(cls, features_NVD: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> _Fits:
+    def of(cls, features_ND: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> _Fits:
         """None of the fits has taken a step."""
-        views, folds = features_NVD.shape[1], int(fold_N.max()) + 1
+        folds = int(fold_N.max()) + 1
         share_NF = (fold_N[:, None] != torch.arange(folds + 1)).float()
-        features_MD = features_NVD.flatten(0, 1).double()
-        mean_D = features_MD.mean(0)
-        spread_R, directions_DR = _principal(features_MD - mean_D)
+        exact_ND = features_ND.double()
+        mean_D = exact_ND.mean(0)
+        spread_R, directions_DR = _principal(exact_ND - mean_D)
         return cls(
-            kind, views, fold_N,
-            targets_MK=targets_NK.repeat_interleave(views, 0),
-            share_MF=(share_NF / share_NF.sum(0) / views).repeat_interleave(views, 0),
-            features_MR=((features_MD - mean_D) @ directions_DR).float(), spread_R=spread_R.float(),
+            kind, fold_N, targets_NK, share_NF=share_NF / share_NF.sum(0),
+            features_NR=((exact_ND - mean_D) @ directions_DR).float(), spread_R=spread_R.float(),
             directions_DR=directions_DR, mean_D=mean_D,
             weight_FKR=torch.zeros(folds + 1, targets_NK.shape[1], len(spread_R)),
             bias_FK=torch.zeros(folds + 1, targets_NK.shape[1]),
@@ -153,9 +149,9 @@ class _Fits:
         def objective() -> Tensor:
             scaled_FKR.grad = bias_FK.grad = None
             weight_FKR = scaled_FKR / steepness_R
-            logits_MFK = self._logits(self.features_MR, weight_FKR, bias_FK)
-            loss_MF = self.kind.loss(logits_MFK, self.targets_MK[:, None])
-            loss = (loss_MF * self.share_MF).sum() + l2 / 2 * weight_FKR.square().sum()
+            logits_NFK = self._logits(self.features_NR, weight_FKR, bias_FK)
+            loss_NF = self.kind.loss(logits_NFK, self.targets_NK[:, None])
+            loss = (loss_NF * self.share_NF).sum() + l2 / 2 * weight_FKR.square().sum()
             loss.backward()
             return loss
 
@@ -163,8 +159,8 @@ class _Fits:
         self.weight_FKR, self.bias_FK = scaled_FKR.detach() / steepness_R, bias_FK.detach()
 
     def left_out_NK(self) -> Tensor:
-        """The logits of each image's first view, of the fit that has not seen it."""
-        logits_NFK = self._logits(self.features_MR[:: self.views], self.weight_FKR, self.bias_FK)
+        """The logits of each image, of the fit that has not seen it."""
+        logits_NFK = self._logits(self.features_NR, self.weight_FKR, self.bias_FK)
         return logits_NFK[torch.arange(len(self.fold_N)), self.fold_N]
 
     def head(self) -> tuple[Tensor, Tensor]:
@@ -173,9 +169,9 @@ class _Fits:
         return weight_KD.float(), (self.bias_FK[-1] - weight_KD @ self.mean_D).float()
 
     @staticmethod
-    def _logits(features_MR: Tensor, weight_FKR: Tensor, bias_FK: Tensor) -> Tensor:
-        logits_MFK: Tensor = (features_MR @ weight_FKR.flatten(0, 1).T).unflatten(1, bias_FK.shape)
-        return logits_MFK + bias_FK
+    def _logits(features_NR: Tensor, weight_FKR: Tensor, bias_FK: Tensor) -> Tensor:
+        logits_NFK: Tensor = (features_NR @ weight_FKR.flatten(0, 1).T).unflatten(1, bias_FK.shape)
+        return logits_NFK + bias_FK
 
 
 class _Steps(torch.optim.LBFGS):
@@ -184,15 +180,15 @@ class _Steps(torch.optim.LBFGS):
         inspect.unwrap(torch.optim.LBFGS.add_param_group)(self, param_group)
 
 
-def _principal(centered_MD: Tensor) -> tuple[Tensor, Tensor]:
-    """(spread_R: the mean square along each direction, directions_DR); scaled so that a sample's mean square is 1."""
-    samples, width = centered_MD.shape
-    scale = centered_MD.square().sum(1).mean().sqrt().clamp_min(1e-12)
-    scaled_MD = centered_MD / scale
-    if samples > width:
-        spread_R, directions_DR = torch.linalg.eigh(scaled_MD.T @ scaled_MD / samples)
-    else:  # as many directions as samples
-        spread_R, samples_MR = torch.linalg.eigh(scaled_MD @ scaled_MD.T / samples)
-        directions_DR = scaled_MD.T @ samples_MR / (spread_R * samples).clamp_min(1e-30).sqrt()
+def _principal(centered_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """(spread_R: the mean square along each direction, directions_DR); scaled so that an image's mean square is 1."""
+    images, width = centered_ND.shape
+    scale = centered_ND.square().sum(1).mean().sqrt().clamp_min(1e-12)
+    scaled_ND = centered_ND / scale
+    if images > width:
+        spread_R, directions_DR = torch.linalg.eigh(scaled_ND.T @ scaled_ND / images)
+    else:  # as many directions as images
+        spread_R, images_NR = torch.linalg.eigh(scaled_ND @ scaled_ND.T / images)
+        directions_DR = scaled_ND.T @ images_NR / (spread_R * images).clamp_min(1e-30).sqrt()
     kept = spread_R > _LEAST_SPREAD * spread_R.max().clamp_min(1e-30)
     return spread_R[kept], directions_DR[:, kept] / scale

@@ -70,7 +70,7 @@ def learning_rate(schedule: ScheduleSpec, samples_seen: int, samples_per_epoch: 
     if schedule.kind == "steps":
         return value_at(schedule.learning_rates, samples_seen, schedule.period_samples or samples_per_epoch)
     peak, warmup, final = schedule.learning_rates[0], schedule.warmup_fraction, schedule.final_fraction
-    progress = min(samples_seen / total_samples, 1.0)
+    progress = min(samples_seen / max(total_samples, 1), 1.0)  # of 0 epochs, none
     if progress < warmup:
         return peak * progress / warmup
     fallen = (progress - warmup) / (1 - warmup) if warmup < 1 else 0.0

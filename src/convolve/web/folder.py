@@ -65,7 +65,7 @@ def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
         "thresholds": thresholds_of(target, len(model.class_names)) if target.kind == TargetKind.CLASSES else None,
         "output": output,
         "scores": _meaning(model),
-        "confidence": record and {"farthest": record.farthest, "least_probability": record.least_probability},
+        "confidence": record and {key: getattr(record, key) for key in ("farthest", "least_probability", "within")},
         "preprocess": preprocess.mapping() | {"size_before_crop": preprocess.size_before_crop},
         "runtime": {"script": runtime.script, "wasm": runtime.wasm, "digests": runtime.digests},
     }

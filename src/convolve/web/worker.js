@@ -96,9 +96,11 @@ function inWords(values, places) {
 
 function certainty(values, distances) {
   if (!distances) return {};
-  const { farthest, least_probability: least } = about.confidence;
+  const { farthest, least_probability: least, within } = about.confidence;
   const said = { none_of_these: farthest !== null && distances[0] > farthest };
   if (least !== null) said.possible = ranked(values).filter((k) => values[k] >= least).map((k) => about.classes[k]);
+  const interval = (name, k) => [name, [values[k] - within[k], values[k] + within[k]]];
+  if (within !== null) said.intervals = Object.fromEntries(about.classes.map(interval));
   return said;
 }
 
@@ -120,7 +122,7 @@ async function shown(data) {
 
 // -- where does it look? ------------------------------------------------------------------------------------------------
 
-// As convolve.serve.occlusion: by how much the log-odds of a class fall when the part around a cell is covered.
+// As convolve.explanation: by how much the log-odds of a class fall when the part around a cell is covered.
 async function explain(id, { index }) {
   const { width, height } = about.preprocess;
   const whole = image;

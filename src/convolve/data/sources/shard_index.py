@@ -71,6 +71,9 @@ class ShardIndex:
     def name(self, number: int) -> str:
         return self.place(number)[3]
 
+    def key(self, number: int) -> str:
+        return key_of(self.name(number))
+
     def place(self, number: int) -> tuple[int, int, int, str]:
         """(number of the shard, where the image begins there, its bytes, what it is called)."""
         shard, size, start, name, length, *_ = self.rows_N[number].item()
@@ -261,7 +264,7 @@ def _refuse_other_labels(shards: Sequence[Shard], index: ShardIndex, hashes_N: N
     seen: dict[tuple[str, bytes], int] = {}
     for at in np.flatnonzero((np.diff(alike_N2[order_N], axis=0) == 0).all(1)).tolist():
         pair = order_N[at : at + 2].tolist()
-        keys = [(_key(index, number), _content(shards, index, number) if counts_anew else b"") for number in pair]
+        keys = [(index.key(number), _content(shards, index, number) if counts_anew else b"") for number in pair]
         seen = seen if keys[0] in seen else {keys[0]: pair[0]}
         both = (seen.setdefault(keys[1], pair[1]), pair[1])
         if rows_N["label"][both[0]] != rows_N["label"][both[1]]:
@@ -270,8 +273,9 @@ def _refuse_other_labels(shards: Sequence[Shard], index: ShardIndex, hashes_N: N
             raise DataError(f"key {keys[1][0]}: its labels differ, {' and '.join(says)}; {way}")
 
 
-def _key(index: ShardIndex, number: int) -> str:
-    folder, slash, base = index.name(number).rpartition("/")
+def key_of(name: str) -> str:
+    """The name of a member up to the first dot behind its folder."""
+    folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"
 
 
@@ -309,7 +313,7 @@ def _refuse_mixed_labels(shards: Sequence[Shard], index: ShardIndex) -> None:
     said = []
     for number in (0, int(np.argmax(kinds_N != kinds_N[0]))):
         has = ("", "the name ", "the number ")[kinds_N[number]] + _label_of(index, number)
-        said.append(f"key {_key(index, number)} in {shards[index.rows_N['shard'][number]].name} has {has}")
+        said.append(f"key {index.key(number)} in {shards[index.rows_N['shard'][number]].name} has {has}")
     raise DataError(f"{' and '.join(said)}; label all images in one way, by number or by name")
 
 

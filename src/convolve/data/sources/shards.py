@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 
 from convolve import remote
 from convolve.data.options import AS_FOUND, DataOptions
-from convolve.data.shard_layout import folder_of, shard_files
+from convolve.data.shard_layout import class_list, folder_of, shard_files
 from convolve.data.sources.classes import LABEL_FILES, class_numbers, in_order, label_names, spelling, strangers
 from convolve.data.sources.files import FileSource, file_source
-from convolve.data.sources.shard_index import Shard, ShardListing, is_number, open_index
+from convolve.data.sources.shard_index import Shard, ShardListing, is_number, key_of, open_index
 from convolve.data.sources.source import OnFault
 from convolve.errors import DataError, FormatError
 from convolve.formats.labels import read_labels
 from convolve.formats.parquet import ParquetImages, open_parquet
+from convolve.formats.table import read_table
+from convolve.formats.table_rows import read_header
+
+_KEY = "key"  # what the column of a list of classes is called, if not as in other tables
 
 
 def open_shards(
@@ -27,13 +32,42 @@ def open_shards(
     on_fault: OnFault | None = None,
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
-    """The images in the shards at `path`. If nobody says the `classes`, a labels.txt beside them may name them."""
+    """The images in the shards at `path`. If nobody says the `classes`, a labels.txt beside them may name them.
+
+    What a table beside them says of the keys counts, whatever lies in the shards.
+    """
     listing = list_shards(path)
-    labels, rows_N = listing.index.labels, listing.index.rows_N
+    table, labels, which_N = class_list(path), listing.index.labels, listing.index.rows_N["label"]
+    if table:
+        labels, which_N = _listed(listing, table, options)
     if not labels:
-        way = "give each a KEY.cls with its class number or name, or put it into a folder of its class"
+        way = "give each a KEY.cls with its class number or name, or all a table classes.csv of key and class"
         raise DataError(f"{listing.place(0)}: its images have no labels; {way}")
-    return file_source(listing, *numbered(listing, labels, rows_N["label"], classes or _names(path, on_fault)))
+    return file_source(listing, *numbered(listing, labels, which_N, classes or _names(path, on_fault)))
+
+
+def _listed(listing: ShardListing, path: Path, options: DataOptions) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """(labels, which of them each image has) by the table of key and class at `path`."""
+    columns, index = options.columns, listing.index
+    if columns.image is None and _KEY in read_header(path):
+        columns = replace(columns, image=_KEY)
+    table, numbers, label_of = read_table(path, columns), dict[str, int](), dict[str, int]()
+    for row, (name, label) in enumerate(zip(table.paths, table.labels, strict=True)):
+        number = numbers.setdefault(label, len(numbers))
+        if label_of.setdefault(key_of(name), number) != number:
+            other = table.labels[list(map(key_of, table.paths)).index(key_of(name))]
+            what = f"the key {key_of(name)} is {label} here and {other} above; correct one of them"
+            raise FormatError(path, table.row(row), what)
+    seen, which_N = dict[str, int](), np.empty(len(index.rows_N), np.int64)
+    for image in range(len(which_N)):
+        key = index.key(image)
+        if key not in label_of:
+            raise DataError(f"{listing.place(image)}: {path} gives this key no class; add a row with it")
+        if (first := seen.setdefault(key, image)) != image:
+            places = f"{listing.place(first)} and {listing.place(image)}"
+            raise DataError(f"{places} have one key, so that {path.name} cannot tell them apart; rename one")
+        which_N[image] = label_of[key]
+    return tuple(numbers), which_N
 
 
 def open_parquets(
