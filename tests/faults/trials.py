@@ -62,7 +62,7 @@ def report(rows: Iterable[Row], path: Path | None = None) -> int:
         for failure in row.failures:
             print(f"    {failure}", flush=True)
     if path:
-        path.write_text(json.dumps([vars(row) for row in found], indent=1) + "\n")
+        path.write_text(json.dumps([vars(row) for row in found], indent=1) + "\n", encoding="utf-8")
     return int(any(row.failures for row in found))
 
 
@@ -136,7 +136,7 @@ def _limit() -> None:
     silent = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(silent, number)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    mapped = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (int(2 * MOST_SECONDS), int(2 * MOST_SECONDS) + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -170,4 +170,4 @@ def _death(code: int) -> str:
 
 
 def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * resource.getpagesize()

@@ -172,9 +172,11 @@ class RunFolder:
     def _refuse_links(self) -> None:
         """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
         kinds = {self.path / name: "file" for name in ("state.json", _JOB, *_FILES)}
-        for name in _FOLDERS:
-            inside = (Path(above, each) for above, folders, _ in os.walk(self.path / name) for each in folders)
-            kinds |= dict.fromkeys((self.path / name, *inside), "folder")
+        kinds |= {self.path / name: "folder" for name in _FOLDERS}
+        for name in _FOLDERS:  # a tool that keeps track may have links to what is its own
+            found = (Path(above, each) for above, folders, _ in os.walk(self.path / name) for each in folders)
+            own = self.path.resolve()
+            kinds |= {each: "folder" for each in found if not each.resolve().is_relative_to(own)}
         for path, kind in kinds.items():
             with suppress(FileNotFoundError):
                 mode = path.lstat().st_mode
