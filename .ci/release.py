@@ -30,6 +30,7 @@ def run(*words: str | Path) -> str:
     """What a command prints; one that fails ends the release with its own message."""
     done = subprocess.run(words, cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
     if done.returncode:
+        print(done.stdout)
         sys.exit(f"release: {' '.join(map(str, words))} failed with exit code {done.returncode}")
     return done.stdout.strip()
 
@@ -91,8 +92,8 @@ def main() -> None:
         run("git", "commit", "--quiet", "--message", f"Release {version}", "--", project, changelog)
         run("git", "tag", "--annotate", tag, "--message", f"convolve {version}")
     if given.index:
-        upload = [sys.executable, "-m", "twine", "upload", "--skip-existing", "--repository-url", given.index]
-        print(run(*upload, *files))
+        again = ["--skip-existing"] if "pypi.org/" in given.index else []  # twine knows no other index that has it
+        print(run(sys.executable, "-m", "twine", "upload", *again, "--repository-url", given.index, *files))
     where = f" and lies at {given.index}" if given.index else ""
     print(f"{tag} is built and tagged{where}; git push --follow-tags publishes the tag")
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import html
 import inspect
 import json
 import re
@@ -44,7 +45,7 @@ def commands() -> Iterator[str]:
             rows = [record for each, record in records if each.param_type_name == kind and record]
             if rows:
                 yield from ("", f"| {title} | |", "| --- | --- |")
-                yield from (f"| `{_cell(words)}` | {_cell(_plain(text))} |" for words, text in rows)
+                yield from (f"| {_code(words)} | {_cell(_plain(text))} |" for words, text in rows)
 
 
 def _told(text: str) -> Iterator[str]:
@@ -153,6 +154,11 @@ def _plain(text: str) -> str:
     parts = text.split("`")
     parts[::2] = [re.sub(r"([\[*_])", r"\\\1", part.replace("<", "&lt;")) for part in parts[::2]]
     return re.sub(r"docs/([a-z0-9/-]+)\.md", r"[\1](../\1.md)", "`".join(parts))
+
+
+def _code(words: str) -> str:
+    """Code in a cell, where Markdown's own keeps the backslash before a bar."""
+    return f"<code>{html.escape(words).replace('|', '&#124;')}</code>" if "|" in words else f"`{words}`"
 
 
 def _cell(text: str) -> str:

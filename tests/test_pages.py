@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,14 @@ def test_what_the_code_says_of_pages_is_there() -> None:
 def test_the_site_leads_to_every_page() -> None:
     text = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     assert [page for page in PAGES if f'"{page.relative_to(DOCS).as_posix()}"' not in text] == []
+
+
+def test_the_gallery_is_of_this_version() -> None:
+    """Or of the release before, until there is one of this version: make gallery."""
+    stale = runpy.run_path(str(DOCS / "gallery.py"))["stale"]
+    headings = re.findall(r"(?m)^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    versions = [version for version, _ in headings[: 2 if headings[0][1] == "unreleased" else 1]]
+    assert [] in [stale(version) for version in versions], stale(versions[0])
 
 
 @pytest.fixture(scope="module")

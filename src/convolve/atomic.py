@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import math
@@ -188,7 +189,8 @@ def keep_in_use(folder: Path) -> None:
     """Until this process ends nobody gets the lock of `folder`; others may keep it in use, too."""
     if folder not in _in_use:
         with suppress(BlockingIOError):  # one who has it locked now
-            _in_use[folder] = hold(folder, shared=True)
+            _in_use[folder] = lock = hold(folder, shared=True)
+            atexit.register(lock.close)  # on Windows a file stands for it
 
 
 @contextmanager

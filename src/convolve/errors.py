@@ -24,11 +24,9 @@ import reprlib
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 T = TypeVar("T")
 _MOST_LETTERS = 1600  # 20 lines of 80
@@ -160,6 +158,9 @@ def install_hint(extra: str) -> str:
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").exists():
         return f"pip install -e {quoted(f'{clone}[{extra}]')}"
+    from importlib import metadata  # these two take a third of the time of `convolve --help`
+    from urllib.request import url2pathname
+
     try:
         origin = json.loads(metadata.distribution("convolve").read_text("direct_url.json") or "{}")  # PEP 610
     except metadata.PackageNotFoundError:

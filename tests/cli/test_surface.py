@@ -23,7 +23,7 @@ from convolve.recipes import RECIPES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cli_surface.json"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.py"
-HEAVY = {"torch", "numpy", "cv2", "matplotlib", "rich", "yaml", "safetensors"}
+HEAVY = {"torch", "numpy", "cv2", "matplotlib", "rich", "yaml", "safetensors", "http", "ssl", "asyncio"}
 
 
 def test_commands_arguments_and_flags_are_those_that_were_promised(request: pytest.FixtureRequest) -> None:

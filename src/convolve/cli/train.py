@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +25,10 @@ from convolve.cli.options import (
     recipe_names,
     with_data_options,
 )
-from convolve.records import Result
 from convolve.remote import shown
+
+if TYPE_CHECKING:
+    from convolve.records import Result
 
 
 @with_data_options
