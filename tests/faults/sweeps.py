@@ -63,10 +63,10 @@ class Reference:
     """What the undisturbed command leaves; what two of them have in common is what every trial must have."""
 
     def __init__(self, one: Tree, other: Tree) -> None:
-        differ = {*map(_masked, one)} ^ {*map(_masked, other)}
+        differ = _kept(one).keys() ^ _kept(other).keys()
         require(not differ, f"two undisturbed commands differ: {differ}")
         self.tree = _kept(one)
-        self.cached = {*map(_masked, one)}
+        self.cached = {"tmp/", "cache/", *map(_masked, one), *map(_masked, other)}
         self.loose = {name: _loose(one[name], other[name]) for name in self.tree if one[name] != other.get(name)}
 
     def has(self, name: str, content: bytes) -> bool:
@@ -218,7 +218,7 @@ class Sweep:
         return sorted({size - less for size in sizes for less in (1, size // 2) if size - less > _LEAST})
 
 
-_ANEW = ("tmp/", "cache/", "run/tracking/")
+_ANEW = ("tmp/", "cache/", ".cache/", "run/tracking/")  # .cache: of onnxruntime, which keeps a number of this device
 _GROWING = ("state.json", "metrics.jsonl")
 _LONGER = ("metrics_bytes",)  # of a run that went on, which says so
 _LEAST = 200  # bytes, so that what is said fits
