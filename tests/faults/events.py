@@ -72,7 +72,7 @@ class Watch:
             self._meet("sync", str(Path(f"/proc/self/fd/{number}").readlink()), changes=True)
             sync(file)
 
-        os.fsync = fsync
+        os.fsync = fsync  # type: ignore[assignment]
         sys.addaudithook(self)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:

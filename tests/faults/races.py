@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -51,7 +52,7 @@ def meet(place: Path, delays: list[float]) -> list[Trial]:
     numbers = []
     for log, seconds in zip(logs, delays, strict=True):
         log.mkdir(exist_ok=True)
-        numbers.append(start(train(), place / "trial", log, delay=lambda seconds=seconds: time.sleep(seconds)))
+        numbers.append(start(train(), place / "trial", log, delay=partial(time.sleep, seconds)))
     return [finished(number, log) for number, log in zip(numbers, logs, strict=True)]
 
 

@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,13 @@ def is_temporary(name: str) -> bool:
 def trials(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], str]]]:
     """(what, which, the trial) of all trials of a command."""
     for at in range(1, len(sweep.changes) + 1):
-        yield "kill", f"kill {at}: {sweep.changes[at - 1].replace(f'{sweep.trial}/', '')}", lambda at=at: sweep.kill(at)
+        yield "kill", f"kill {at}: {sweep.changes[at - 1].replace(f'{sweep.trial}/', '')}", partial(sweep.kill, at)
     for at in range(1, len(sweep.events) + 1):
         for error in (ERRORS[at % len(ERRORS)],) if sweep.command.once else ERRORS:
             fault = Fault(at, error.number, error.lasting)
-            yield "error", f"{fault}: {sweep.event(at)}", lambda fault=fault: sweep.fail(fault=fault, reads=True)
+            yield "error", f"{fault}: {sweep.event(at)}", partial(sweep.fail, fault=fault, reads=True)
     for size in sweep.room():
-        yield "room", f"{size} bytes", lambda size=size: sweep.fail(most_file_bytes=size)
+        yield "room", f"{size} bytes", partial(sweep.fail, most_file_bytes=size)
 
 
 def sweep_over(name: str, place: Path, count: int | None, draw: random.Random) -> Iterator[Row]:
