@@ -43,7 +43,7 @@ SILENCE_SECONDS = BETWEEN_STEPS * TIMEOUT_SECONDS  # the longest that one block 
 BEAT_SECONDS, LOST_SECONDS = 5.0, 120.0  # a network disk may show a worker's file a minute late
 _PAUSES_SECONDS = 0.02, 1.0  # between two looks for a file, the first one and the longest
 _TELLING_SECONDS = 10.0
-_OURS = re.compile(r"[0-9]+-[0-9]+\.block|(question|plan[0-9]+|failed|done)\..+|worker[0-9]+\.lock")
+_OURS = re.compile(r"[0-9]+-[0-9]+\.block|(question|plan[0-9]+|failed|done|alive)\..+|worker[0-9]+\.lock")
 _AGAIN = "the same command goes on with what is there"
 
 
