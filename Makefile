@@ -37,6 +37,9 @@ coverage:  ## all tests, and which lines they reach
 processors:  ## all tests as other processors run them, on $(PYTHONS): hours. SETTINGS="avx2-1 busy" TESTS=tests/training TIMES=3
 	$(PYTHON) tests/processors.py --python $(PYTHONS) --settings $(SETTINGS) --tests $(TESTS) --times $(TIMES)
 
+lower-bounds:  ## all tests with the lowest versions that pyproject.toml permits. TESTS=tests/cli TORCH=2.9.0
+	$(PYTHON) tests/lower_bounds.py $(if $(TORCH),--torch $(TORCH)) --tests $(TESTS)
+
 package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist
 	$(PYTHON) -m twine check --strict dist/*

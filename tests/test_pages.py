@@ -28,6 +28,9 @@ PHONE_WIDTH = 360
 def test_links_of_a_page_lead_to_files(page: Path) -> None:
     targets = LINK.findall(page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+    if page in PAGES:  # Zensical knows no pages beside them
+        pages = [(page.parent / target).resolve() for target in targets if target.endswith(".md")]
+        assert [target for target in pages if not target.is_relative_to(DOCS)] == []
 
 
 def test_the_list_of_pages_is_whole() -> None:

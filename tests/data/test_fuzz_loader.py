@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of memory for a process")
 def test_the_loader_names_what_is_damaged() -> None:
     script = Path(__file__).with_name("fuzz_loader.py")
     finished = subprocess.run(

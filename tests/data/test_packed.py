@@ -114,6 +114,7 @@ def test_what_is_lost_is_decoded_to_the_same_bits(photos: Path, tmp_path: Path) 
     assert epochs(recipe_of(cache), photos) == whole
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="what is mapped cannot be removed")
 def test_an_image_that_changes_is_packed_anew(photos: Path, tmp_path: Path) -> None:
     cache, place = tmp_path / "cache", photos / "train/a/02.jpg"
     before = epochs(recipe_of(cache), photos)

@@ -241,6 +241,7 @@ def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
             load(path)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of memory for a process")
 def test_damage_at_random_is_one_sentence_or_none() -> None:
     """In a process of its own, whose memory is limited."""
     script = Path(__file__).with_name("fuzz_checkpoints.py")
