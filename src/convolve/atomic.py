@@ -248,6 +248,11 @@ def open_ordinary(path: str | Path) -> BufferedReader:
     return os.fdopen(_ordinary(handle, path), "rb")
 
 
+def is_there(path: str | Path, is_file: bool = False) -> bool:
+    """Whether something, or a file, lies where a text says, whatever that is: too long for a name, or with a zero."""
+    return (os.path.isfile if is_file else os.path.exists)(path)
+
+
 def append_to(path: Path) -> TextIO:
     """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
