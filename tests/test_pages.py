@@ -83,7 +83,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
 def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:
     for file in site.rglob("*.html"):
         text = file.read_text(encoding="utf-8")
-        inside = [] if file.name == "404.html" else re.findall(r'(?:href|src)="(?!https?:|#)([^"#]+)', text)
+        inside = [] if file.name == "404.html" else re.findall(r'(?:href|src)="(?!https?:|data:|#)([^"#]+)', text)
         for target in inside:
             assert (file.parent / target).exists(), f"{file.name}: {target}"
         loaded = re.findall(r'<(?:script|img|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*"', text)
