@@ -6,7 +6,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test windows slow-tests coverage package release processors attack race kills elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows slow-tests coverage package release processors attack faults elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -57,11 +57,9 @@ attack:  ## damaged files, hostile requests, kills and errors at every event, by
 	$(PYTHON) tests/faults/attack.py --out docs/reliability.json
 	$(MAKE) --no-print-directory tables
 
-race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times
-	$(PYTHON) tests/run_folder_trials.py race
-
-kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
-	$(PYTHON) tests/run_folder_trials.py kills
+faults:  ## every command is killed, and fails, at each event of the file system, and goes on; many meet in one run folder
+	$(PYTHON) tests/faults/sweeps.py
+	$(PYTHON) tests/faults/races.py
 
 elastic:  ## hosts, as network namespaces, vanish from one training and return: four times, and thirty times (needs root)
 	$(PYTHON) -m pytest -m slow tests/distributed/test_elastic.py

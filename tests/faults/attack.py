@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--out", type=Path)
     asked, began = parser.parse_args(), time.monotonic()
-    sweeps = [] if asked.trials is None else ["-n", str(asked.trials)]
+    sweeps = [] if asked.trials is None else [str(asked.trials)]
     scripts = [["mutants.py", str(asked.mutants)], ["sweeps.py", *sweeps], ["hostile_requests.py", str(asked.requests)]]
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2) as both:
         done = [*both.map(lambda words: run(words, Path(place)), scripts)]

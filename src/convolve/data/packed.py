@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import cannot_write, replacing
+from convolve.atomic import cannot_write, replacing, sweep
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.errors import ConvolveError
 from convolve.formats.decode import Decoding
@@ -45,7 +45,6 @@ _ROW = np.dtype(
 )  # fmt: skip
 # One part in so many of the time may go into looking for new packs while there are images that are in none.
 _LOOKING = 20
-_LEFT_SECONDS = 3600.0  # nobody writes a pack for so long
 _OPEN = 512  # packs that are mapped at a time
 
 Pixels = NDArray[np.uint8]
@@ -91,13 +90,9 @@ class Pack:
         self._mapped = lru_cache(_OPEN)(lambda name: _map(folder / name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(".*.tmp"):  # of killed processes
-                if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
-                    left.unlink()
-        except FileNotFoundError:  # another process has removed it
-            pass
         except OSError as error:
             raise cannot_write(folder, error) from error
+        sweep(folder)
         atexit.register(self.flush)
 
     def get(self, key: Key) -> Pixels | None:
