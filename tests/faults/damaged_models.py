@@ -67,13 +67,14 @@ def make_trained(place: Path) -> None:
 def load_model(case: Path) -> str:
     """As a program does; the exceptions of the API are those of CNTK."""
     try:
-        return str([each.shape for each in C.load_model(str(case / "net.model")).parameters])
+        return str([each.shape for each in C.load_model(str(case / "net.model")).parameters])  # type: ignore[attr-defined]
     except (RuntimeError, ValueError, TypeError) as error:
         raise ConvolveError(str(error)) from None
 
 
 def make_caffe(place: Path) -> None:
-    for number, (name, writer) in enumerate([*CAFFE_CASES.items(), ("squeezenet", squeezenet(8))]):
+    cases: dict[str, Any] = {**CAFFE_CASES, "squeezenet": squeezenet(8)}
+    for number, (name, writer) in enumerate(cases.items()):
         model = caffemodel(writer.blobs or UNUSED, Form(*(bool(number >> bit & 1) for bit in range(4))))
         write_cases(place, {name: {"net.prototxt": writer.text, "net.caffemodel": model}})
 
@@ -152,7 +153,7 @@ def make_exported(place: Path) -> None:
 
     model = tiny_model()
     model.preprocess = replace(model.preprocess, interpolation="linear_antialiased")  # as ONNX can say it
-    for name, how in {"plain": {}, "pixels": {"with_preprocessing": True}, "any-size": {"any_size": True}}.items():
+    for name, how in {"plain": {}, "any-size": {"any_size": True}}.items():
         (place / name).mkdir()
         model.export(place / name / "net.onnx", **how)
     (place / "quantized").mkdir()
@@ -207,7 +208,7 @@ MODELS = {
     "ONNX models": Format(make_onnx, read_onnx),
     "PyTorch checkpoints": Format(make_checkpoints, read_checkpoint),
     "model folders": Format(make_folders, read_folder, exact=True),
-    "exported ONNX: plain, pixels, any size, quantized": Format(make_exported, read_exported, ("*.onnx",)),
+    "exported ONNX: plain, any size, quantized": Format(make_exported, read_exported, ("*.onnx",)),
     "BrainScript": configuration(BRAINSCRIPT, EXAMPLES, *VALID),
     "NDL": configuration(NDL, OLDER),
     "MEL": configuration(EDITED, OLDER),

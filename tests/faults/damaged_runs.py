@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from damaged_data import images_of
 from sound import Format, digest, digest_of_files, tiny_model, write_cases
-from test_report import make_run
+from test_report import make_run  # type: ignore[import-not-found]
 from trials import command
 
 from convolve import cache
@@ -117,8 +117,9 @@ def shards_in(case: Path) -> list[shard_index.Shard]:
 def read_beside(case: Path) -> str:
     """As of shards at an address, which here is the folder."""
     os.environ["CONVOLVE_CACHE"] = str(case / "cache")
-    shard_index.address = lambda url: url  # type: ignore[assignment]
-    shard_index.exists, shard_index.local = lambda url: True, Path  # type: ignore[assignment]
+    replaced: dict[str, Any] = {"address": str, "exists": lambda url: True, "local": Path}
+    for name, by in replaced.items():
+        setattr(shard_index, name, by)
     found = shard_index.open_index(shards_in(case))
     return str([(found.place(number), found.labels) for number in range(len(found.rows_N))])
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Mutants:
             told = f"{self.name} {seed} {number}"
             case, file, copy = self.mutant(told)
             sound = self._sound(case) if case in self.known else self._sound_of(case, told)
-            found = trial(lambda copy=copy: self._read(copy))
+            found = trial(partial(self._read, copy))
             outcome, failure = judged(found, sound, self.format)
             row.n, row.seconds = row.n + 1, max(row.seconds, found.seconds)
             row.extra_bytes = max(row.extra_bytes, found.extra_bytes - sound.extra_bytes)

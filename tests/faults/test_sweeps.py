@@ -12,8 +12,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are f
 
 FEW = 2  # trials of each command
 QUICK = (
-    "train", "train, resumed", "train --restart, then without", "report", "predict --csv", "predict --sort-into",
-    "check-data --write-table", "prepare mnist", "prepare shards", "convert to convolve", "convert --snippet",
+    "train", "train --restart, then without", "report", "predict --csv", "prepare mnist", "prepare shards",
+    "convert to convolve",
 )  # fmt: skip
 
 
