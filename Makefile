@@ -6,7 +6,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test windows slow-tests coverage package release processors fuzz race kills elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows slow-tests coverage package release processors attack faults elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -37,6 +37,9 @@ coverage:  ## all tests, and which lines they reach
 processors:  ## all tests as other processors run them, on $(PYTHONS): hours. SETTINGS="avx2-1 busy" TESTS=tests/training TIMES=3
 	$(PYTHON) tests/processors.py --python $(PYTHONS) --settings $(SETTINGS) --tests $(TESTS) --times $(TIMES)
 
+lower-bounds:  ## all tests with the lowest versions that pyproject.toml permits. TESTS=tests/cli TORCH=2.9.0
+	$(PYTHON) tests/lower_bounds.py $(if $(TORCH),--torch $(TORCH)) --tests $(TESTS)
+
 package:  ## wheel and source archive, in dist
 	$(PYTHON) -m build --outdir dist
 	$(PYTHON) -m twine check --strict dist/*
@@ -50,25 +53,13 @@ cntk-suite:  ## CNTK's own tests of its Python API, out of its wheel (75 MB)
 cntk-round-trip:  ## networks and checkpoints to and from the real CNTK 2.7: PYTHON_CNTK=the Python that imports it
 	$(PYTHON) tests/cntk_suite/round_trip.py $(PYTHON_CNTK)
 
-fuzz:  ## damaged files by the thousand; the suite runs a seeded few of them
-	$(PYTHON) tests/formats/fuzz_images.py 2000
-	$(PYTHON) tests/data/fuzz_loader.py 2000
-	$(PYTHON) tests/report/fuzz_report.py 2000
-	$(PYTHON) tests/serve/fuzz_server.py 10000
-	$(PYTHON) tests/importers/fuzz.py --count 20000
-	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000
-	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 ndl
-	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 simple
-	$(PYTHON) tests/importers/brainscript/fuzz_brainscript.py 5000 mel
-	$(PYTHON) tests/importers/fuzz.py caffe --count 5000
-	$(PYTHON) tests/importers/fuzz_checkpoints.py 10000
-	$(PYTHON) tests/importers/fuzz.py onnx --count 10000
+attack:  ## damaged files, hostile requests, kills and errors at every event, by the ten thousand: hours; the suite runs a seeded share
+	$(PYTHON) tests/faults/attack.py --out docs/reliability.json
+	$(MAKE) --no-print-directory tables
 
-race:  ## three processes start on one run folder at random moments, 200 times; the suite does it three times
-	$(PYTHON) tests/run_folder_trials.py race
-
-kills:  ## a training ends before each event of the file system, and goes on; the suite tries nine of 420
-	$(PYTHON) tests/run_folder_trials.py kills
+faults:  ## every command is killed, and fails, at each event of the file system, and goes on; many meet in one run folder
+	$(PYTHON) tests/faults/sweeps.py
+	$(PYTHON) tests/faults/races.py
 
 elastic:  ## hosts, as network namespaces, vanish from one training and return: four times, and thirty times (needs root)
 	$(PYTHON) -m pytest -m slow tests/distributed/test_elastic.py

@@ -1,14 +1,16 @@
 """Accuracy against processor time on few photographs: `convolve train photos` beside what a person would write by hand.
 
     python benchmarks/photos.py --data flowers=DIR --data ants-bees=DIR --weights FILE [--shots 5 10 20 50 all]
-                                [--splits 10] [--only photos probe] [--python fastai=PYTHON] [--page PAGE.md]
+                                [--splits 10] [--only photos probe] [--python fastai=PYTHON] [--minutes M]
+                                [--page PAGE.md]
     python benchmarks/photos.py --page PAGE.md                        # from what was measured
 
 DIR has train/ and val/ with a folder for each class. A split takes so many photographs of each class by chance, the
 same for all contestants; with "all" only the seed differs. All are tested on the whole of val/. Each contestant runs in
 a process of its own on one thread, and everything counts from its start to its exit: processor seconds, user and
 system. FILE is EfficientNet-Lite0 in any form that convolve opens: all start from it. Results are kept one by one in
-benchmarks/results/PROCESSOR/photos.json: the same command goes on where it was stopped.
+benchmarks/results/PROCESSOR/photos.json: the same command goes on where it was stopped, and with --minutes begins
+no training later than that: all of it takes some seven hours of a core.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +68,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--only", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PYTHON", help="another one for a peer")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no training later than that")
     parser.add_argument("--page", type=Path)
     asked = parser.parse_args()
+    asked.until = time.monotonic() + 60 * asked.minutes
     if asked.data and not asked.weights:
         parser.error("--data needs --weights")
     return asked
@@ -77,7 +82,7 @@ def _measure(known: dict[str, Any], asked: argparse.Namespace, what: dict[str, A
     pythons = dict(each.split("=", 1) for each in asked.python)
     for name in asked.only:
         row = what | {"contestant": name}
-        if any(row.items() <= each.items() for each in known["results"]):
+        if time.monotonic() > asked.until or any(row.items() <= each.items() for each in known["results"]):
             continue
         with tempfile.TemporaryDirectory() as place:
             data = drawn(folder, Path(place) / "data", what["shots"], what["split"])

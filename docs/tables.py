@@ -27,6 +27,7 @@ from convolve.recipe import from_mapping
 from convolve.recipes import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent))
+from attacks import attacks
 from plots import Labels, Line, svg
 
 DOCS = Path(__file__).parent
@@ -351,6 +352,7 @@ def seeds(names: list[str]) -> Iterator[str]:
 TABLES: dict[str, Callable[[list[str]], Iterable[str]]] = {
     "means": means, "seeds": seeds, "curves": curves, "ratios": ratios, "records": records, "scaling": scaling,
     "side_by_side": side_by_side, "steps": steps, "trainings": trainings, "rates": rates,
+    "attacks": attacks,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The suite as other processors would run it: with fewer instructions, fewer threads, other rounding, less time.
 
     make processors                                   everything, which takes hours
-    make processors SETTINGS="avx2-1 busy" TESTS="tests/training tests/test_resume.py" TIMES=3
+    make processors SETTINGS="avx2-1 busy" TESTS="tests/training tests/faults" TIMES=3
     make processors PYTHONS="/opt/py311/bin/python /opt/py313/bin/python"
 
 An interpreter of a virtual environment is used with what is installed there; for another one an environment is made in

@@ -169,7 +169,7 @@ for _ in range(2):
 
 
 def cntk_program(path: Path) -> None:
-    path.write_text(CNTK_PROGRAM)
+    path.write_text(CNTK_PROGRAM, encoding="utf-8")
 
 
 # A name in a page -> how it is made.

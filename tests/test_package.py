@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.utils import canonicalize_name
+
+import lower_bounds
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -22,6 +25,17 @@ def test_the_changelog_begins_with_this_version() -> None:
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings[0] == PROJECT["version"]
     assert len(set(headings)) == len(headings)
+
+
+def test_every_dependency_says_its_lowest_version_and_permits_the_tested_one() -> None:
+    """`make lower-bounds` installs the lowest ones, and CI those of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tested = {canonicalize_name(name): version for name, version in (x.split("==") for x in lines if "==" in x)}
+    needed = list(lower_bounds.direct(*PROJECT["optional-dependencies"]))
+    assert {canonicalize_name(each.name) for each in needed} >= {"torch", "onnxruntime", "pytest", "starlette"}
+    for each in needed:
+        assert lower_bounds.lowest_of(each) in each.specifier
+        assert tested.get(canonicalize_name(each.name), lower_bounds.lowest_of(each)) in each.specifier, each
 
 
 @pytest.fixture(scope="module")

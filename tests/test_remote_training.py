@@ -15,8 +15,8 @@ import pytest
 from convolve.training.trainer import Trainer
 from processes import start
 from remote_servers import S3Handler, failing_store, nginx, s3_environ
+from resumed_runs import assert_same_training, events, has_begun, in_the_middle_of_an_epoch, wait_for_steps
 from shard_files import write_shards
-from test_resume import assert_same_training, events, has_begun, in_the_middle_of_an_epoch, wait_for_steps
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither kill -9 nor fork servers")
 

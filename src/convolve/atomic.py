@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
-import glob
 import json
 import math
 import os
@@ -12,9 +12,10 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +24,7 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.locks import Lock, hold
 
 _PAUSES_SECONDS = 0.01, 0.05, 0.2, 0.5  # between tries to rename
+_SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
@@ -32,48 +34,75 @@ def temporary_beside(final: Path) -> Path:
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, by: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
 
-    A full or read-only disk raises `ConvolveError` that names `path`; what stood there before stays.
+    What a killed process left that was to write `path` is removed first. A full or read-only disk raises
+    `ConvolveError` that names `path`; what stood there before stays. One of many files, 70,000 perhaps, comes there
+    `by` way of a name that its writer sweeps once: nothing is looked for then, and the disk is not waited for.
     """
     final = Path(path)
-    temporary = temporary_beside(final)
+    temporary, held = by or temporary_beside(final), None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
+        if by:
+            _touch(temporary)
+        else:
+            sweep(final.parent, final.name)
+            held = _made(_touch, temporary)
         yield temporary
-        _sync(temporary)
+        if not by:
+            _sync(temporary)
         put(temporary, final)
     except OSError as error:
         raise cannot_write(final, error) from error
     finally:
-        _remove(temporary)
+        if temporary.exists():
+            _remove(temporary)
+        if held:
+            held.close()
+
+
+def _made(make: Callable[[Path], None], path: Path) -> Lock:
+    """Make a file or folder that others can tell from what a killed process left: its lock is returned."""
+    while True:
+        make(path)
+        with suppress(FileNotFoundError):  # removed, as it was not locked yet
+            lock = _lock(path, wait=True)
+            if lock.stands_for(path):
+                return lock
+            lock.close()
+
+
+def _touch(path: Path) -> None:
+    path.touch(exist_ok=False)
 
 
 @contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
     """Yield a path of the same name, for a file or a folder, in a folder of its own. On success all that lies there
-    comes to where `path` is, `path` last: what belongs beside it is there before it. On failure nothing does.
+    comes to where `path` is, `path` last and with nothing left to do: what belongs beside it is there before it. On
+    failure nothing does.
 
     What a killed process left is removed. Links are replaced, not followed. Errors name `path`.
     """
     final = Path(path)
     final = final.resolve() if final.is_dir() else final
-    staging = temporary_beside(final)
+    staging, ready, held = temporary_beside(final), temporary_beside(final), None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        for left in final.parent.glob(f".{glob.escape(final.name)}.*.tmp"):
-            _remove_folder(left)
-        staging.mkdir()
-        with locked(staging, wait=False):
-            yield staging / final.name
-            for file in filter(Path.is_file, staging.rglob("*")):
-                _sync(file)
-            if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
-                final.rmdir()
-            for made in sorted(staging.iterdir(), key=lambda made: made.name == final.name):
-                put(made, final.parent / made.name)
+        sweep(final.parent, final.name)
+        held, made = _made(Path.mkdir, staging), staging / final.name
+        yield made
+        for file in filter(Path.is_file, staging.rglob("*")):
+            _sync(file)
+        for beside in filter(made.__ne__, sorted(staging.iterdir())):
+            put(beside, final.parent / beside.name)
+        put(made, ready)
+        staging.rmdir()
+        if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
+            final.rmdir()
+        put(ready, final)
     except ConvolveError as error:
         within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # of a TemporaryDirectory
         error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
@@ -81,7 +110,10 @@ def staged(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(Path(path), error) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for left in filter(Path.exists, (staging, ready)):
+            _remove(left)
+        if held:
+            held.close()
 
 
 @contextmanager
@@ -108,11 +140,33 @@ def put(made: Path, final: Path) -> None:
     made.replace(final)
 
 
-def _remove_folder(path: Path) -> None:
-    """Remove what `staged` made, unless its process is still at work."""
-    if _TEMPORARY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-        with suppress(OSError, UsageError), locked(path, wait=False):
-            shutil.rmtree(path)
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """`folder`, whose files are then replaced one by one; where there is none, one that gets its name when all is
+    there."""
+    with nullcontext(folder) if folder.exists() else replacing_folder(folder) as place:
+        yield place
+
+
+@contextmanager
+def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
+    """Yield a folder for what nobody needs afterwards, which no other user can enter. It is removed in the end, as are
+    those first that killed processes of this user left."""
+    above = Path(tempfile.gettempdir())
+    folder = above / f"{prefix}{secrets.randbelow(10**12)}"
+    try:
+        for left in above.glob(f"{_SCRATCH}*"):
+            with suppress(FileNotFoundError):  # its process has ended
+                if stat.S_ISDIR(left.lstat().st_mode) and is_private(left):
+                    _remove_left(left)
+        held = _made(lambda path: path.mkdir(mode=0o700), folder)
+    except OSError as error:
+        raise cannot_write(above, error) from error
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        held.close()
 
 
 @contextmanager
@@ -135,7 +189,8 @@ def keep_in_use(folder: Path) -> None:
     """Until this process ends nobody gets the lock of `folder`; others may keep it in use, too."""
     if folder not in _in_use:
         with suppress(BlockingIOError):  # one who has it locked now
-            _in_use[folder] = hold(folder, shared=True)
+            _in_use[folder] = lock = hold(folder, shared=True)
+            atexit.register(lock.close)  # on Windows a file stands for it
 
 
 @contextmanager
@@ -193,6 +248,11 @@ def open_ordinary(path: str | Path) -> BufferedReader:
     return os.fdopen(_ordinary(handle, path), "rb")
 
 
+def is_there(path: str | Path, is_file: bool = False) -> bool:
+    """Whether something, or a file, lies where a text says, whatever that is: too long for a name, or with a zero."""
+    return (os.path.isfile if is_file else os.path.exists)(path)
+
+
 def append_to(path: Path) -> TextIO:
     """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -241,11 +301,28 @@ def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.
         raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what a killed process left in `folder`: temporary files that never took their final `name`."""
-    for path in folder.glob(f".{name}.*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
-            _remove(path)
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left in `folder`: temporary files and folders that never took their final `name`, or
+    any, and that no process has locked. One that cannot be removed stays."""
+    form = re.compile(rf"\.{re.escape(name)}\.[0-9]+\.tmp") if name else _TEMPORARY
+    with suppress(OSError), os.scandir(folder) as entries:
+        left = [Path(entry.path) for entry in entries if form.fullmatch(entry.name) and not entry.is_symlink()]
+        for path in left:
+            _remove_left(path)
+
+
+def _remove_left(path: Path) -> None:
+    with suppress(OSError, UsageError):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            with locked(path, wait=False):
+                _remove(path)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UsageError for a link in a place that is written into: it may lead to what is somebody else's."""
+    if path.is_symlink():
+        raise UsageError(f"{path} is a link, and nothing is written through links; remove it, or choose another place")
 
 
 def cannot_write(path: Path, error: OSError) -> ConvolveError:
@@ -280,6 +357,16 @@ def always_utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def is_private(path: Path) -> bool:
+    """Whether it is this user's, and closed to all others. A temporary folder of Windows belongs to one user."""
+    status = path.lstat()
+    return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
+
+
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # the folder is not writable: nothing was left there either
-        path.unlink(missing_ok=True)
+    """Of what cannot be removed, as its folder is not writable, nothing was left there either."""
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

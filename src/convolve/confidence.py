@@ -18,7 +18,8 @@ from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.outliers import OutlierDetector, fit_outliers
 from convolve.training.workers import Workers
 
-MOST_IMAGES = 10_000  # of the training part, spread over it: more hardly move a mean and a covariance
+# Of the training part, spread over it: more hardly move a mean and a covariance (docs/experiments.md).
+_OF_EACH_CLASS, LEAST_IMAGES, MOST_IMAGES = 100, 1_000, 10_000
 
 
 def learn_confidence(
@@ -67,7 +68,8 @@ def _from_validation(model: Model, data: DataModule, workers: Workers) -> Confid
 
 def _detector(model: Model, data: DataModule, workers: Workers) -> OutlierDetector:
     """Of how far an image is from those of the training part."""
-    numbers_N = np.arange(len(data.train))[:: -(-len(data.train) // MOST_IMAGES)]
+    most = min(max(LEAST_IMAGES, _OF_EACH_CLASS * len(model.class_names)), MOST_IMAGES)
+    numbers_N = np.arange(len(data.train))[:: -(-len(data.train) // most)]
     readable = skipping(True, lambda message: None)
     trained = _with_features(model, model.dataset(data.train.take(numbers_N), unreadable=readable), workers)
     return fit_outliers(trained.beside_NB, _clusters(trained.labels_N))

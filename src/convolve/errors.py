@@ -30,18 +30,19 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 _MOST_LETTERS = 1600  # 20 lines of 80
+_LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
 # Commands to terminals (but for line feeds and tabs), what turns the order of letters, bytes that are no text.
 _OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class ConvolveError(Exception):
-    """The root of the tree. `str(error)` is the whole line that a user sees, whatever of a file stands in it: plain,
-    and no longer than a screen."""
+    """The root of the tree. `str(error)` is the whole line that a user sees, whatever of a file or of another package
+    stands in it: plain, one line, and no longer than a screen."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return plain(_cut(super().__str__(), _MOST_LETTERS))
+        return plain(_cut(_LINE_ENDS.sub(" ", super().__str__()), _MOST_LETTERS))
 
 
 class UsageError(ConvolveError):

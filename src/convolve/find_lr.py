@@ -10,11 +10,10 @@ import math
 import statistics
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
+from convolve.atomic import scratch
 from convolve.data.options import AS_FOUND, DataOptions
 from convolve.data.splits import Splits
 from convolve.errors import UsageError
@@ -73,8 +72,8 @@ def find_lr(
         raise UsageError("--find-lr: run.epochs is 0, so that no step is taken at any rate; set it to 1 or more")
     for steps in STEPS:
         finder = _Finder(int(_FLAT * steps))
-        with TemporaryDirectory(prefix="convolve-") as place, suppress(_GrownError):
-            folder = RunFolder(Path(place))
+        with scratch() as place, suppress(_GrownError):
+            folder = RunFolder(place)
             trainer = build_training(ramp_of(recipe, steps), splits, folder, progress).trainer
             trainer.on_step.append(finder.on_step)
             trainer.train_epoch()

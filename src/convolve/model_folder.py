@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import nn
 
-from convolve.atomic import opened, parse_json, read_whole, replacing, write_json, write_text
+from convolve.atomic import filling, opened, parse_json, read_whole, replacing, write_json, write_text
 from convolve.data.hold_out import Membership
 from convolve.errors import ModelError, UnsupportedError, UsageError, unknown_name
 from convolve.graph.build import build
@@ -82,17 +82,23 @@ def write_model(
     for name, tensor in (confidence.tensors if confidence else {}).items():
         state[CONFIDENCE + name] = tensor.cpu().contiguous()
     content = save_tensors(state)
-    with replacing(folder / "weights.safetensors") as temporary:
-        temporary.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     card = model_card(architecture, module, preprocess, metadata, ("weights.safetensors", sha256))
-    write_text(folder / CARD, card)
     record = ModelRecord(
         **vars(metadata), format=FORMAT, preprocess=preprocess.mapping(), weights_sha256=sha256,
         model=None if isinstance(architecture, Graph) else _network(architecture),
         graph=graph_to_mapping(architecture) if isinstance(architecture, Graph) else None,
     )  # fmt: skip
-    write_json(folder / "model.json", to_json(record))
+    _write(folder, content, record, card)
+
+
+def _write(folder: Path, content: bytes, record: ModelRecord, card: str = "") -> None:
+    with filling(folder) as place:
+        with replacing(place / "weights.safetensors") as temporary:
+            temporary.write_bytes(content)
+        if card:
+            write_text(place / CARD, card)
+        write_json(place / "model.json", to_json(record))
 
 
 def _network(spec: NetworkSpec) -> dict[str, Any]:
@@ -148,13 +154,11 @@ def read_model(
 def write_network(folder: Path, module: nn.Module, graph: Graph) -> None:
     """Write a network that is no classifier: the same files, with no class names, no preprocessing and no card."""
     content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
-    with replacing(folder / "weights.safetensors") as temporary:
-        temporary.write_bytes(content)
     record = ModelRecord(
         class_names=(), data="", training_info=TrainingInfo(), format=FORMAT, preprocess={},
         weights_sha256=hashlib.sha256(content).hexdigest(), graph=graph_to_mapping(graph),
     )  # fmt: skip
-    write_json(folder / "model.json", to_json(record))
+    _write(folder, content, record)
 
 
 def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int, int], int]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from convolve.atomic import opened, sweep, write_text
+from convolve.atomic import opened, scratch, sweep, write_text
 from convolve.errors import DataError, ModelError, UsageError, install_hint
 from convolve.model_card import CARD, card_path
 from convolve.model_folder import find_folder
@@ -35,12 +34,12 @@ def sign(model: Path, config: Any) -> Path:
     """Sign a model as it lies there, a file or all of a folder. Returns the path of the signature."""
     place, signature = _place(model)
     sweep(signature.parent, signature.name)  # it would be signed, too
-    with TemporaryDirectory() as temporary:
+    with scratch() as temporary:
         try:
-            config.sign(place, Path(temporary) / _SIGNATURE)
+            config.sign(place, temporary / _SIGNATURE)
         except ValueError as error:  # such as a link in the folder
             raise DataError(f"{place} cannot be signed: {_in_a_line(error)}") from None
-        write_text(signature, (Path(temporary) / _SIGNATURE).read_text(encoding="utf-8"))
+        write_text(signature, (temporary / _SIGNATURE).read_text(encoding="utf-8"))
     return signature
 
 
@@ -94,7 +93,6 @@ def write_bom(model: Path, data: str, info: TrainingInfo) -> Path:
         bom.components.add(kinds.Component(name=data, type=kinds.ComponentType.DATA))
     bom.register_dependency(root, bom.components)
     text = _package("cyclonedx.output.json").JsonV1Dot6(bom).output_as_string(indent=2)
-    sweep(path.parent, path.name)
     write_text(path, f"{text}\n")
     return path
 

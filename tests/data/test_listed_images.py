@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def test_numbers_are_in_the_order_of_numbers_in_folders_and_tables(tmp_path: Pat
     assert shown(both[0].train) == shown(both[1].train) and shown(both[0].test) == shown(both[1].test)
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names that differ in case alone are one")
 def test_names_that_differ_in_capitals_alone_are_refused_as_classes(tmp_path: Path) -> None:
     folders(tmp_path, ("Koala", "koala", "bear"))
     with pytest.raises(DataError, match="the subfolders 'Koala' and 'koala' differ in capitals or blanks alone; join"):

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from convolve import cache
 from convolve.cache import cache_folder
 from convolve.data.locate import locate
 from convolve.errors import MissingDataError
@@ -41,7 +42,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "appdata"))
-    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(cache.sys, "platform", platform)
     assert cache_folder("mnist") == tmp_path / expected
 
 

@@ -254,6 +254,22 @@ def test_doubt_travels_and_labels_can_be_given(
     assert "assumed" not in convolve("predict", path, pictures / "0.png", "--mean", "1").err
 
 
+def test_a_list_of_classes_that_does_not_fit_is_refused(model: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """By whoever is given it, before anything is written."""
+    path = tmp_path / "net.onnx"
+    load(model).export(path)
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    before = files_in(tmp_path)
+    for words in (
+        ["predict", path, tmp_path],
+        ["serve", path, "--port", "0"],
+        ["convert", path, "--out", tmp_path / "again.onnx", "--to", "onnx"],
+    ):
+        outcome = convolve(*words, "--labels", tmp_path / "labels.txt")
+        assert_refused(outcome, 2, "labels.txt names 2 classes, the network has 10")
+    assert files_in(tmp_path) == before
+
+
 @pytest.mark.parametrize("words", [[], ["--with-preprocessing"]])
 def test_an_exported_file_becomes_a_model_again(
     words: list[str], model: Path, pictures: Path, tmp_path: Path, convolve: Convolve

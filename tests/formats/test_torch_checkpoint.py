@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.errors import ConvolveError, DataError, FormatError, MissingDataError
+from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats import torch_checkpoint
 from convolve.formats.torch_checkpoint import read_checkpoint
 
@@ -296,25 +296,3 @@ def test_no_file(tmp_path):
         read_checkpoint(tmp_path / "nothing.pth")
     with pytest.raises(DataError, match="a folder, not a file"):
         read_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize("form", ["zip", "legacy"])
-def test_damaged_files_give_tensors_or_one_sentence(tmp_path, form):
-    value = {"net": torch.nn.Linear(3, 2).state_dict(), "half": torch.ones(3).half()}
-    content = save(value, tmp_path / "x.pth", form).read_bytes()
-    path, refused = Path(tmp_path / "damaged.pth"), 0
-    rng = np.random.default_rng(0)
-    for number in range(400):
-        damaged = bytearray(content)
-        if number % 4 == 0:
-            damaged = damaged[: rng.integers(len(damaged))]
-        else:
-            damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-        path.write_bytes(damaged)
-        try:
-            for tensor in read_checkpoint(path).values():
-                tensor.values.tobytes()
-        except ConvolveError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert refused > 100

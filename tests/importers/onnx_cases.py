@@ -1,4 +1,4 @@
-"""Small ONNX files by operator: what the tests of the importer compare, and what its fuzzer damages."""
+"""Small ONNX files by operator: what the tests of the importer compare, and what tests/faults damages."""
 
 from __future__ import annotations
 

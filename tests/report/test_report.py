@@ -202,7 +202,7 @@ def test_header_tells_the_result(run: Path) -> None:
 
 def test_interval_is_wilsons(run: Path) -> None:
     """Its ends p solve |p - error| = 1.96 sqrt(p (1 - p) / n), the score test that the interval inverts."""
-    result = json.loads((run / "result.json").read_text())
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     low, high = re.search(r"interval ([\d.]+)–([\d.]+) %", Page(write_report(run)).text).groups()  # type: ignore[union-attr]
 
     for end in (float(low) / 100, float(high) / 100):
@@ -257,7 +257,7 @@ def test_most_confident_errors_are_the_given_pictures(tmp_path: Path) -> None:
 
 def test_pairs_show_their_own_pictures(run: Path) -> None:
     labels, answers, matrix = counted(run)
-    source = write_report(run).read_text().replace("\u202f", " ")
+    source = write_report(run).read_text(encoding="utf-8").replace("\u202f", " ")
     confused = re.findall(r'<figure class="confused">.*?</figure>', source, re.DOTALL)
     pairs = [
         re.search(r"<b>(.)</b> taken for <b>(.)</b>.*?<small>(\d+) of (\d+) · ([\d.]+) %", text) for text in confused
@@ -321,7 +321,7 @@ def test_epoch_table_repeats_the_metrics(run: Path) -> None:
 
 def test_text_from_data_is_escaped(tmp_path: Path) -> None:
     run = make_run(tmp_path / "<b>run</b>", names=[NASTY, *"123456789"], name=NASTY + " {{ 7 * 7 }}")
-    start = json.loads((run / "start.json").read_text())
+    start = json.loads((run / "start.json").read_text(encoding="utf-8"))
     write_json(run / "start.json", start | {"data": NASTY})
     page = Page(write_report(run))
 
@@ -338,7 +338,7 @@ def test_unfinished_run_shows_what_is_there(run: Path) -> None:
     for name in ("result.json", "evaluation.safetensors", "model/model.json", "model/weights.safetensors"):
         (run / name).unlink()
     write_json(run / "state.json", {"state": "running"})
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:8]) + "\n")  # two epochs and a half
     page = Page(write_report(run))
 
@@ -393,7 +393,7 @@ def test_schedule_is_drawn_from_the_recipe_with_its_corners(run: Path) -> None:
 
 def test_unfinished_run_shows_the_schedule_to_come(run: Path) -> None:
     write_json(run / "state.json", {"state": "running"})
-    lines = (run / "metrics.jsonl").read_text().splitlines()
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:8]) + "\n")  # two epochs and a half
 
     assert "Learning rate by epoch. last: 0.2 to 0.05; to come: 0.05 to 0.05" in spoken(Page(write_report(run)))
@@ -407,7 +407,7 @@ def test_time_is_split(run: Path) -> None:
 
 
 def test_loss_that_is_not_finite_is_left_out(run: Path) -> None:
-    metrics = (run / "metrics.jsonl").read_text()
+    metrics = (run / "metrics.jsonl").read_text(encoding="utf-8")
     (run / "metrics.jsonl").write_text(metrics.replace('"train_loss": 0.15', '"train_loss": NaN'))
     page = Page(write_report(run))
 
@@ -459,7 +459,7 @@ def test_damaged_tensors_are_named(run: Path, name: str, error: type[Exception])
 
 
 def test_names_that_do_not_match_the_evaluation(run: Path) -> None:
-    head = json.loads((run / "model" / "model.json").read_text())
+    head = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
     write_json(run / "model" / "model.json", head | {"class_names": ["one"]})
     with pytest.raises(DataError, match=r"\(300, 10\); model.json names 1 classes"):
         write_report(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import socket
 import ssl
@@ -150,7 +151,7 @@ def test_all_of_it_together(model: Path, certificate: tuple[Path, Path], tmp_pat
     command = processes.start(tmp_path / "log", "serve", model, "--no-onnxruntime", *words)
     command.wait_until(lambda: "Ctrl-C" in command.log.with_suffix(".out").read_text())
     said = command.log.with_suffix(".out").read_text()
-    address = said.split()[3].replace("127.0.0.1", "localhost")
+    address = re.sub(r"//[^:]+:", "//localhost:", said.split()[3])  # whose name the certificate has
     assert address.startswith("https://") and address.endswith("/m") and "without" not in said
     headers = {"Authorization": f"Bearer {TOKEN}", "X-Forwarded-For": "192.0.2.7"}
     asked = urllib.request.Request(f"{address}/predict?top=2", GOOD, headers)

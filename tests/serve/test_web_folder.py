@@ -108,10 +108,10 @@ def test_without_npm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("code", "said"), [(1, r"npm cannot bring .* \(no network\)"), (0, "another onnxruntime-web")])
 def test_what_npm_brings_is_compared(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(_command: list[str], cwd: str, **_options: Any) -> subprocess.CompletedProcess[str]:
+    def run(_command: list[str], cwd: str, **_options: Any) -> subprocess.CompletedProcess[bytes]:
         if not code:
             package(Path(cwd) / "ort.tgz")
-        return subprocess.CompletedProcess([], code, "", "no network\nat all\n")
+        return subprocess.CompletedProcess([], code, b"", b"no network\nat all\n")
 
     monkeypatch.setattr("shutil.which", lambda name: name)
     monkeypatch.setattr("subprocess.run", run)

@@ -82,6 +82,9 @@ def _main(arguments: list[str]) -> int:
             return _fail(str(error), error.exit_code)
         if hasattr(error, "format_message"):  # typer's usage errors, whose class each version has in another place
             return _fail(_usage(error.format_message(), arguments), 2)
+        if isinstance(error, OSError):  # met where nobody says more of it
+            what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
+            return _fail(f"{what}; see to that disk or folder, or choose another place", 1)
         if isinstance(error, MemoryError):
             return _fail("out of memory; try a smaller run.global_batch_size", 1)
         said = f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)"

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from convolve.atomic import cannot_write, locked, parse_json, replacing
+from convolve.atomic import cannot_write, locked, parse_json, refuse_link, replacing
 from convolve.errors import UsageError
 
 _LONGEST_HEAD = 1 << 16
@@ -57,6 +57,7 @@ def partial_table(
     Its first line says which `question` the rows answer: rows that answer another one are refused, with what differs.
     """
     partial = path.with_name(f"{path.name}.partial")
+    refuse_link(partial)
     if partial.exists() and not partial.is_file():
         raise UsageError(f"{partial} is no table that `convolve predict` began; move it away")
     if not partial.exists():

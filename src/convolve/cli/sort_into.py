@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from convolve.atomic import cannot_write, sweep, temporary_beside
+from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
 from convolve.names import portable
@@ -26,6 +26,7 @@ class Sorter:
             raise UsageError(f"--sort-into {folder} lies in {inside[0]}, whose images are read; choose another folder")
         self._reader, self._folders = ByteReader(), _folders(folder, class_names)
         for each in self._folders.values():
+            refuse_link(each)
             sweep(each)
 
     def take(self, location: Location, class_name: str) -> None:
@@ -56,11 +57,8 @@ def _is_copied(content: bytes, target: Path) -> bool:
     try:
         if os.path.lexists(target):
             return target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_beside(target)
-        with temporary.open("xb") as file:
-            file.write(content)
-        temporary.rename(target)  # whole or not at all; `replacing` would wait for the disk each time
+        with replacing(target, by=temporary_beside(target)) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise cannot_write(target, error) from error
     return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ class Dataset:
     Without `prepare` the images of `source`, which then is an array, are taken as they are: they are cached. Else each
     is made ready by `prepare` when its batch is due: what image i is in epoch e is a function of (seed, e, i) alone,
     neither order nor threads matter. A damaged image is an error that names it; with `damaged` the next in the list
-    stands in for it, with its label; `unreadable` leaves it out. Memory: two batches and the images being decoded.
+    stands in for it, with its label; `unreadable` leaves it out. Memory: three batches and the images being decoded.
     """
 
     source: Source
@@ -60,7 +60,7 @@ class Dataset:
         """Whether a batch is a copy out of an array in memory."""
         return self.prepare is None
 
-    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Iterator[Batch]:
+    def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Generator[Batch, None, None]:
         """The samples numbered in `order_N`, uint8 or float32; random choices are those of `epoch`.
 
         Raises `DataError` for a damaged image.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from convolve.atomic import locked, put
+from convolve.atomic import locked, put, refuse_link
 from convolve.errors import ConvolveError, MissingDataError
 
 Progress = Callable[[str, int, int], None]  # file name, bytes there so far, bytes in all
@@ -50,6 +50,7 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
             with locked(folder, wait=True):  # another process may be bringing it
                 if not final.exists():
                     part = folder / f"{file.name}.part"
+                    refuse_link(part)
                     _from_any_mirror(file, part, progress)
                     put(part, final)
         except OSError as error:  # network errors have become _MirrorError further down, so this is the disk

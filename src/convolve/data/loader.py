@@ -102,6 +102,8 @@ class Loader:
         mine = [whole[number][part] for number, part in parts.items()]
         dataset = self.datasets[-1 - max(self.passes - 1 - sweep, 0) * len(self.datasets) // self.passes]
         batches = dataset.batches(np.concatenate(mine), len(mine[0]), sweep)  # the last one alone may be short
+        if not self.is_cached:  # one thread normalizes while another prepares the next images
+            batches = prefetch(batches, ahead=1)
         make = normalize if self.is_cached else normalize_in_one_thread
         for (number, part), batch_N, (pixels, labels_N) in zip(parts.items(), mine, batches, strict=True):
             images_NCHW = pixels

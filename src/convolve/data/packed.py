@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import cannot_write, replacing
+from convolve.atomic import cannot_write, replacing, sweep
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.errors import ConvolveError
 from convolve.formats.decode import Decoding
@@ -38,13 +38,13 @@ from convolve.transforms.transform import Image, Size
 
 PACK_BYTES = 1 << 26  # of pixels, which are in memory until they are written; what a kill costs
 _WORTH = 0.8  # sides that shrink by less stay as they are: another scaling would blur them for nothing
-_MAGIC = b"convolve packed 1\n"
+_MAGIC = b"convolve packed 2\n"
 _ROW = np.dtype(
-    [("key", "<u8"), ("check", "<u8"), ("at", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4")]
-)
+    [("key", "<u8"), ("check", "<u8"), ("at", "<u8"), ("height", "<u4"), ("width", "<u4"), ("channels", "<u4"),
+     ("crc", "<u4")]
+)  # fmt: skip
 # One part in so many of the time may go into looking for new packs while there are images that are in none.
 _LOOKING = 20
-_LEFT_SECONDS = 3600.0  # nobody writes a pack for so long
 _OPEN = 512  # packs that are mapped at a time
 
 Pixels = NDArray[np.uint8]
@@ -69,6 +69,7 @@ class _Index(NamedTuple):
     names: list[str]
     rows_M: NDArray[Any]
     pack_M: NDArray[np.int32]  # which of `names`
+    whole_M: NDArray[np.bool_]  # which have been read, and are as they were written
 
 
 class Pack:
@@ -84,18 +85,14 @@ class Pack:
         self._written, self._bytes, self._is_full = Future[None](), 0, False
         self._written.set_result(None)
         self._known: dict[str, NDArray[Any]] = {}  # rows of each pack, by its name
-        self._index = _Index([], np.empty(0, _ROW), np.empty(0, np.int32))
+        self._index = _Index([], np.empty(0, _ROW), np.empty(0, np.int32), np.empty(0, np.bool_))
         self._seen_ns, self._next_look = -1, 0.0
         self._mapped = lru_cache(_OPEN)(lambda name: _map(folder / name))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for left in folder.glob(".*.tmp"):  # of killed processes
-                if time.time() - left.stat().st_mtime > _LEFT_SECONDS:
-                    left.unlink()
-        except FileNotFoundError:  # another process has removed it
-            pass
         except OSError as error:
             raise cannot_write(folder, error) from error
+        sweep(folder)
         atexit.register(self.flush)
 
     def get(self, key: Key) -> Pixels | None:
@@ -108,13 +105,16 @@ class Pack:
             found = self._find(key)
         if found is None:
             return None
-        row, name = found
+        (names, rows_M, pack_M, whole_M), number = found
+        row = rows_M[number]
         shape_HWC = (int(row["height"]), int(row["width"]), int(row["channels"]))
         try:
-            pixels: Pixels = np.ndarray(shape_HWC, np.uint8, self._mapped(name), int(row["at"]))
+            pixels: Pixels = np.ndarray(shape_HWC, np.uint8, self._mapped(names[pack_M[number]]), int(row["at"]))
         except (OSError, ValueError, TypeError):  # somebody has removed the pack, or cut it off
             return None
-        return pixels
+        if not whole_M[number]:
+            whole_M[number] = zlib.crc32(pixels.data) == row["crc"]
+        return pixels if whole_M[number] else None
 
     def add(self, key: Key, pixels: Pixels) -> None:
         """Keep an image; it is written with others."""
@@ -127,10 +127,12 @@ class Pack:
                 self._hand_over()
 
     def flush(self) -> None:
-        """Write what waits for others."""
+        """Write what waits for others, in this thread: at the end of a process, executors take nothing more."""
         with self._lock:
-            self._hand_over()
             self._written.result()
+            self._writing, self._waiting, self._bytes = self._waiting, {}, 0
+            if self._writing and not self._is_full:
+                self._write(self._writing)
 
     def _hand_over(self) -> None:
         """Let a thread write what waits, once it is done with what waited before."""
@@ -142,7 +144,7 @@ class Pack:
     def _write(self, images: dict[Key, Pixels]) -> None:
         rows_M, at = np.zeros(len(images), _ROW), len(_MAGIC) + 16 + len(images) * _ROW.itemsize
         for number, ((key, check), pixels) in enumerate(images.items()):
-            rows_M[number] = (key, check, at, *pixels.shape)
+            rows_M[number] = (key, check, at, *pixels.shape, zlib.crc32(pixels.data))
             at += pixels.nbytes
         content, name = rows_M.tobytes(), f"{secrets.token_hex(8)}.pack"
         try:
@@ -155,12 +157,13 @@ class Pack:
             self._is_full = True
             self.warn(f"{error}; images that are not packed yet are decoded in each epoch, to the same bits")
 
-    def _find(self, key: Key) -> tuple[Any, str] | None:
-        names, rows_M, pack_M = self._index  # at once: another thread may put a larger one in its place
+    def _find(self, key: Key) -> tuple[_Index, int] | None:
+        index = self._index  # at once: another thread may put a larger one in its place
+        rows_M = index.rows_M
         at = int(np.searchsorted(rows_M["key"], np.uint64(key[0])))
         while at < len(rows_M) and rows_M["key"][at] == key[0]:
             if rows_M["check"][at] == key[1]:
-                return rows_M[at], names[pack_M[at]]
+                return index, at
             at += 1
         return None
 
@@ -177,7 +180,7 @@ class Pack:
             pack_M = np.repeat(np.arange(len(names), dtype=np.int32), [*map(len, rows)])
             rows_M = np.concatenate([np.empty(0, _ROW), *rows])
             order_M = np.argsort(rows_M["key"], kind="stable")
-            self._index = _Index(names, rows_M[order_M], pack_M[order_M])
+            self._index = _Index(names, rows_M[order_M], pack_M[order_M], np.zeros(len(rows_M), np.bool_))
             self._next_look = time.monotonic() + _LOOKING * (time.monotonic() - start)
             return bool(new)
 

@@ -12,8 +12,8 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import secrets
-import shutil
 import sys
 import threading
 import time
@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, replacing, sweep
+from convolve.atomic import cannot_write, keep_in_use, locked, read_whole, refuse_link, replacing, sweep
 from convolve.cache import cache_folder
 from convolve.data.team import ALONE, Team
 from convolve.distributed.launcher import RankInfo, rank_info
@@ -43,6 +43,7 @@ SILENCE_SECONDS = BETWEEN_STEPS * TIMEOUT_SECONDS  # the longest that one block 
 BEAT_SECONDS, LOST_SECONDS = 5.0, 120.0  # a network disk may show a worker's file a minute late
 _PAUSES_SECONDS = 0.02, 1.0  # between two looks for a file, the first one and the longest
 _TELLING_SECONDS = 10.0
+_OURS = re.compile(r"[0-9]+-[0-9]+\.block|(question|plan[0-9]+|failed|done|alive)\..+|worker[0-9]+\.lock")
 _AGAIN = "the same command goes on with what is there"
 
 
@@ -69,6 +70,7 @@ class _Team(Team):
     def begin(self, question: Callable[[], Mapping[str, str]], beside: Path | None = None) -> None:
         asked = {**question(), "version of convolve": metadata.version("convolve")}
         self._folder = _folder_of(beside)
+        refuse_link(self._folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             keep_in_use(self._folder)  # nobody clears the cache meanwhile
@@ -97,7 +99,8 @@ class _Team(Team):
         if kept.exists() and not is_same and beside:
             raise UsageError(f"{self._folder} is of another question; give that one to go on, or remove it")
         for path in self._folder.iterdir():
-            if sign not in path.name and path.suffix != ".lock" and not (is_same and path.suffix == ".block"):
+            is_kept = sign in path.name or path.suffix == ".lock" or (is_same and path.suffix == ".block")
+            if not is_kept and _OURS.fullmatch(path.name):
                 path.unlink()
         sweep(self._folder)
         with replacing(kept) as temporary:
@@ -159,7 +162,11 @@ class _Team(Team):
             with suppress(ConvolveError):
                 for rank in range(1, self.size):
                     self._hear("done", rank, SILENCE_SECONDS)
-            shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # somebody else's files lie there, too
+                sweep(self._folder)
+                for path in filter(lambda path: _OURS.fullmatch(path.name), self._folder.iterdir()):
+                    path.unlink()
+                self._folder.rmdir()
 
     def _say(self, what: str, text: str) -> None:
         with replacing(self._told(what, self.rank)) as temporary:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 import stat
 import struct
@@ -25,7 +24,7 @@ from typing import NamedTuple
 
 from torch.distributed import FileStore, PrefixStore, Store, TCPStore  # type: ignore[attr-defined]  # public
 
-from convolve.atomic import cannot_write, locked
+from convolve.atomic import is_private, scratch
 from convolve.distributed.launcher import RankInfo, master_address
 from convolve.errors import TrainingError, UsageError
 from convolve.locks import is_locked
@@ -76,18 +75,9 @@ def rendezvous(
 @contextmanager
 def _made(prefix: str, own: RankInfo) -> Iterator[Path]:
     """A new folder of mode 0700 for the workers of this host. Worker 0 holds its lock, and removes it at the end."""
-    try:
-        made = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise cannot_write(Path(tempfile.tempdir or "a temporary folder"), error) from error
-    with made as name, locked(Path(name), wait=True):
-        folder = Path(name)
-        for other in set(folder.parent.glob(f"{prefix}*")) - {folder}:
-            is_taken = _is_taken(other)
-            if is_taken:
-                raise _twice(own)
-            if is_taken is False:
-                shutil.rmtree(other, ignore_errors=True)
+    with scratch(prefix) as folder:
+        if any(map(_is_taken, set(folder.parent.glob(f"{prefix}*")) - {folder})):
+            raise _twice(own)
         yield folder
 
 
@@ -109,10 +99,8 @@ def _find(prefix: str, own: RankInfo, patience_seconds: float) -> Path:
 def _is_taken(folder: Path) -> bool | None:
     """Whether a living worker 0 has locked `folder`; False: a killed job left it; None: it is not this user's alone."""
     try:
-        status = folder.lstat()
-        # A temporary folder of Windows belongs to one user. Elsewhere nobody else can put another in this one's place.
-        is_own = not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
-        return is_locked(folder) if is_own and stat.S_ISDIR(status.st_mode) else None
+        # Nobody else can put another in the place of a private one.
+        return is_locked(folder) if is_private(folder) and stat.S_ISDIR(folder.lstat().st_mode) else None
     except OSError:
         return None
 

@@ -10,7 +10,8 @@ import math
 import mmap
 import struct
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class StoredTensor(NamedTuple):
 class _Span(NamedTuple):
     start: int
     size: int
+    crc: int = 0  # of a member of a zip archive
 
 
 class _Content(NamedTuple):
@@ -95,6 +97,7 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
     members = _members(content, path)
     if "data.pkl" not in members:
         raise FormatError(path, "", "a zip archive without data.pkl, so no checkpoint of PyTorch")
+    _require_whole(content, members, path)
     order = _bytes_of(content, members["byteorder"]) if "byteorder" in members else b"little"
     if order not in (b"little", b"big"):
         raise FormatError(path, "byteorder", f"little or big is expected, it is {order[:20]!r}")
@@ -120,11 +123,20 @@ def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
         if not end <= info.header_offset <= len(content) - _LOCAL_HEADER.size or name in members:
             raise FormatError(path, place, "it lies over another member, or two have its name; get the file again")
         signature, *lengths = _LOCAL_HEADER.unpack(content[info.header_offset : at])
-        members[name] = _Span(at + sum(lengths), info.file_size)
-        end = sum(members[name])
+        members[name] = _Span(at + sum(lengths), info.file_size, info.CRC)
+        end = sum(members[name][:2])
         if signature != b"PK\x03\x04" or end > len(content):
             raise FormatError(path, place, "it does not lie where the archive says; get the file again")
     return members
+
+
+def _require_whole(content: mmap.mmap, members: Mapping[str, _Span], path: str | Path) -> None:
+    """Refuse a file of which a member has another checksum. Where all have, PyTorch was told to write none
+    (`torch.serialization.set_crc32_options`)."""
+    with memoryview(content) as view:
+        others = [name for name, (start, size, crc) in members.items() if zlib.crc32(view[start : start + size]) != crc]
+    if others and len(others) < sum(span.size > 0 for span in members.values()):
+        raise FormatError(path, others[0][:200], "its checksum differs, it was changed or damaged; get the file again")
 
 
 def _bytes_of(content: mmap.mmap, span: _Span) -> bytes:
@@ -149,7 +161,7 @@ def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
         if storage is None or storage.key in spans or content[at : at + 8] != storage.elements.to_bytes(8, "little"):
             raise FormatError(path, f"byte {at}", "another storage is announced than follows; get the file again")
         spans[storage.key] = _Span(at + 8, storage.elements * _numpy_type(storage.dtype).itemsize)
-        at = sum(spans[storage.key])
+        at = sum(spans[storage.key][:2])
         if at > len(content):
             raise FormatError(path, f"byte {len(content)}", "the file ends within a storage; get it again")
     return _Content(value, spans, is_big_endian=False)

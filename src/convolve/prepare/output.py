@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from convolve.atomic import cannot_write, replacing, sweep, temporary_beside
+from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.data.team import ALONE, Team
@@ -83,6 +83,7 @@ class Output:
         self, part: str, names: Sequence[str], images_NHWC: np.ndarray, labels_N: Sequence[int]
     ) -> Iterator[str]:
         """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
+        refuse_link(self.folder / part)
         paths = [self.folder / part / name for name in names]
         temporary = temporary_beside(self.folder / f"picture{self.team.rank}")
 
@@ -144,12 +145,9 @@ def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None
 def _write_pictures(paths: Sequence[Path], images_NHWC: np.ndarray, temporary: Path) -> int:
     """Write the images whose path is missing, and return how many that were."""
     missing = [(path, image_HWC) for path, image_HWC in zip(paths, images_NHWC, strict=True) if not _is_there(path)]
-    for folder in {path.parent for path, _ in missing}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path, image_HWC in missing:  # `replacing` would wait for the disk each time: minutes for 70,000 files
-        with temporary.open("xb") as file:
-            file.write(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
-        temporary.replace(path)
+    for path, image_HWC in missing:
+        with replacing(path, by=temporary):
+            temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image_HWC))[1].tobytes())
     return len(missing)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from convolve.atomic import is_there
 from convolve.data import cifar10, mnist
 from convolve.data.known import guess_dataset
 from convolve.data.open import open_data
@@ -238,7 +239,7 @@ def _labels_of(path: Path, own_N: NDArray[np.int64], reader: Reader, one_class: 
 
 def _existing(name: str) -> Path:
     path = Path(name)
-    if not path.is_file():
+    if not is_there(path, is_file=True):
         raise MissingDataError(
             f"{path}, which the reader wants, does not exist; say where the data is, as in dataDir=DIR, or make it "
             "with `convolve prepare`"

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -61,9 +62,9 @@ class _InMemory(MultiPartParser):
 async def _form(headers: Headers, body: bytes) -> Parts:
     try:
         form = await _InMemory(headers, _once(body), max_files=MOST_PARTS, max_fields=MOST_PARTS).parse()
-    except MultiPartException as error:
-        status = 413 if "maximum" in error.message.lower() else 400
-        raise HTTPException(status, f"the form cannot be read: {error.message}") from None
+    except (MultiPartException, FormParserError) as error:
+        status = 413 if "maximum" in str(error).lower() else 400
+        raise HTTPException(status, f"the form cannot be read: {error}") from None
     for field, value in form.multi_items():
         if field != FIELD:
             raise HTTPException(

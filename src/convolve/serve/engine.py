@@ -13,7 +13,6 @@ from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from convolve import cache
+from convolve.atomic import scratch
 from convolve.environment import usable_cores
 from convolve.errors import ConvolveError
 from convolve.export.any_graph import export_network
@@ -61,8 +61,8 @@ async def engine_of(model: Model, parts: int) -> Engine | None:
     """
     if isinstance(model.module, OnnxNetwork) or not all(map(find_spec, PACKAGES)):
         return None
-    with suppress(ConvolveError, OSError), TemporaryDirectory(prefix="convolve-") as folder:
-        if content := await _content(model, Path(folder)):
+    with suppress(ConvolveError, OSError), scratch() as folder:
+        if content := await _content(model, folder):
             return await asyncio.to_thread(Engine, content, parts)
     return None
 

@@ -171,14 +171,18 @@ class RunFolder:
 
     def _refuse_links(self) -> None:
         """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
-        for name in ("state.json", _JOB, *_FILES, *_FOLDERS):
+        kinds = {self.path / name: "file" for name in ("state.json", _JOB, *_FILES)}
+        kinds |= {self.path / name: "folder" for name in _FOLDERS}
+        for name in _FOLDERS:  # a tool that keeps track may have links to what is its own
+            found = (Path(above, each) for above, folders, _ in os.walk(self.path / name) for each in folders)
+            own = self.path.resolve()
+            kinds |= {each: "folder" for each in found if not each.resolve().is_relative_to(own)}
+        for path, kind in kinds.items():
             with suppress(FileNotFoundError):
-                mode = (self.path / name).lstat().st_mode
-                kind = "folder" if name in _FOLDERS else "file"
+                mode = path.lstat().st_mode
                 if not (stat.S_ISREG(mode) if kind == "file" else stat.S_ISDIR(mode)):
                     raise UsageError(
-                        f"{self.path / name} is no {kind} of this run, but a link or the like; remove it, or choose "
-                        "another --out"
+                        f"{path} is no {kind} of this run, but a link or the like; remove it, or choose another --out"
                     )
 
     def _refuse_strangers(self, reports: bool) -> None:

@@ -8,9 +8,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from convolve.atomic import parse_json, read_whole
+from convolve.atomic import parse_json, read_whole, scratch
 from convolve.errors import ConvolveError, FormatError, UsageError
 from convolve.formats.tar import read_tar
 
@@ -67,10 +66,10 @@ def _from_npm() -> bytes:
     other = f"give the package with --web-runtime FILE (`npm pack {PACKAGE}` writes it), or refer to it with --cdn"
     if npm is None:
         raise UsageError(f"the page needs {PACKAGE}, which npm brings, and npm is not installed here; {other}")
-    with TemporaryDirectory() as folder:
+    with scratch() as folder:
         command = [npm, "pack", PACKAGE, "--prefer-offline", "--ignore-scripts", "--silent"]
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
-        found = [*Path(folder).glob("*.tgz")]
+        found = [*folder.glob("*.tgz")]
         if done.returncode or not found:
             lines = done.stderr.decode(errors="replace").splitlines()
             said = next(filter(str.strip, lines), "it says nothing")

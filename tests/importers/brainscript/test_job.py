@@ -337,3 +337,12 @@ def test_what_is_missing(tmp_path: Path, blocks: tuple[str, ...], kind: type[Con
 def test_a_command_without_a_block(tmp_path: Path) -> None:
     with pytest.raises(ConvolveError, match="`command` names 'Tst'"):
         job(tmp_path, NETWORK, SGD, READER, arguments=("command=Train:Tst",))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\\0b"], ids=["long", "zero"])
+def test_a_name_that_no_file_can_have_is_one_that_is_not_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / "net.cntk").write_text(
+        f'command = E\nE = {{ action = "edit" ; editPath = "{name}.mel" }}\n', encoding="utf-8"
+    )
+    with pytest.raises(ConvolveError, match=r"net\.cntk: line 2, column"):
+        read_job([str(tmp_path / "net.cntk")])

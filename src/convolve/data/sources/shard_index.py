@@ -13,9 +13,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from zipfile import ZIP_STORED
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.archive import Location
 from convolve.formats.tar_index import Member, read_at, tar_members
+from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 from convolve.remote import address, exists, expect, local
 
 # Legend: N images.
@@ -33,7 +36,8 @@ from convolve.remote import address, exists, expect, local
 KIND = "indices"  # of the cache
 IMAGE_ENDINGS = ENDINGS | {".heic", ".heif", ".pnm"}
 
-_VERSION = 1
+_VERSION = 1  # of the file that may lie beside shards
+_KEPT_VERSION = 2  # of what is in the cache
 _ROW = np.dtype(
     [("shard", "<u4"), ("size", "<u4"), ("start", "<u8"), ("name", "<u8"), ("length", "<u2"), ("label", "<i4"),
      ("rank", "<u4")]
@@ -83,23 +87,35 @@ class ShardIndex:
 def open_index(shards: Sequence[Shard]) -> ShardIndex:
     """The index of `shards`, from the cache, or made now. Raises `DataError` that names shard, key and way out."""
     _refuse_same_names(shards)
-    told = json.dumps([_VERSION, [(shard.name, shard.stamp) for shard in shards]])
+    told = json.dumps([_KEPT_VERSION, [(shard.name, shard.stamp) for shard in shards]])
     key = hashlib.sha256(told.encode("utf-8", "backslashreplace")).hexdigest()[:24]
 
     def make(folder: Path) -> None:
         index = _beside(shards) or _make(shards)
         np.save(folder / "rows.npy", index.rows_N)
         np.save(folder / "names.npy", index.names)
-        (folder / "labels.json").write_bytes(json.dumps(index.labels).encode())
+        told = {"labels": index.labels, "sha256": _digest(folder, index.labels)}
+        (folder / "labels.json").write_bytes(json.dumps(told).encode())
 
     folder = cache.made_folder(KIND, key, make)
     try:
+        told = json.loads((folder / "labels.json").read_bytes())
+        labels = tuple(map(str, told["labels"]))
+        if told["sha256"] != _digest(folder, labels):
+            raise ValueError("its checksum differs")
         rows_N, names = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "names"))
-        labels = json.loads((folder / "labels.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
     # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.
-    return ShardIndex(np.asarray(rows_N), np.asarray(names), tuple(labels))
+    return ShardIndex(np.asarray(rows_N), np.asarray(names), labels)
+
+
+def _digest(folder: Path, labels: Sequence[str]) -> str:
+    found = hashlib.sha256(json.dumps(labels).encode())
+    for name in ("rows", "names"):
+        with (folder / f"{name}.npy").open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def save_index(path: Path, shards: Sequence[Shard]) -> None:
@@ -122,12 +138,33 @@ def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
     if address(url) is None or not exists(url):
         return None
     try:
-        with np.load(local(url)) as found:
-            about = json.loads(found["about"].tobytes())
-            is_of_these = about["version"] == _VERSION and about["shards"] == _sizes(shards)
-            return ShardIndex(found["rows"], found["names"], tuple(about["labels"])) if is_of_these else None
-    except (ValueError, KeyError, OSError, BadZipFile) as error:
-        raise DataError(f"{url}: the index is damaged ({error}); remove it, or write the shards again") from None
+        return _read(local(url), shards)
+    except (*ZIP_DAMAGE, KeyError, TypeError, SyntaxError, TokenError, MemoryError, AttributeError) as error:
+        way = "remove it, or write the shards again"
+        raise DataError(f"{url}: the index is damaged ({error}); {way}") from None
+
+
+def _read(path: Path, shards: Sequence[Shard]) -> ShardIndex | None:
+    """The index in a file of whoever wrote it, as bytes that are not packed; None of one that is of other shards."""
+    with Zip(path) as archive:
+        if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
+            raise ValueError("it is packed")
+        about, rows_N, names = (np.load(BytesIO(archive.read(f"{name}.npy"))) for name in ("about", "rows", "names"))
+    told = json.loads(about.tobytes())
+    if told["version"] != _VERSION or told["shards"] != _sizes(shards):
+        return None
+    index = ShardIndex(rows_N, names, tuple(map(str, told["labels"])))
+    if rows_N.dtype != _ROW or names.dtype != np.uint8 or rows_N.ndim != 1 or names.ndim != 1:
+        raise ValueError("its numbers are of another type")
+    bytes_S = np.array([size for _, size in told["shards"]], np.uint64)
+    if rows_N["shard"].max(initial=0) >= len(shards) or rows_N["label"].max(initial=0) >= max(1, len(index.labels)):
+        raise ValueError("it names a shard or a label that is not there")
+    ends_N = rows_N["start"].astype(np.float64) + rows_N["size"]
+    if (ends_N > bytes_S[rows_N["shard"]]).any() or (rows_N["name"] + rows_N["length"] > len(names)).any():
+        raise ValueError("it reaches beyond a shard or its names")
+    if (np.sort(rows_N["rank"]) != np.arange(len(rows_N))).any() or rows_N["label"].min(initial=0) < _NO_LABEL:
+        raise ValueError("its order or its labels make no sense")
+    return index
 
 
 def _sizes(shards: Sequence[Shard]) -> list[list[str | int]]:

@@ -15,6 +15,7 @@ from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 
+from convolve.atomic import is_there
 from convolve.errors import ConvolveError, FormatError, UnsupportedError, unknown_name
 from convolve.importers.brainscript import operators, syntax
 from convolve.importers.brainscript.edits import OBJECTS, attribute
@@ -195,7 +196,7 @@ class Evaluator:
     def _find(self, include: Include) -> Path:
         beside = Path(include.spot.place.file).parent
         for folder in (Path(), beside, *self._folders):
-            if (folder / include.path).is_file():
+            if is_there(folder / include.path, is_file=True):
                 return folder / include.path
         raise self.error(include.spot, f"cannot find {include.path!r}, neither here nor beside the configuration")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from convolve.atomic import is_there
 from convolve.errors import FormatError
 from convolve.importers.brainscript.text import Text, joined, of_lines, read_lines
 
@@ -38,7 +39,7 @@ def load(path: Path, included: list[Path]) -> Text:
 def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
     if "$" in name:
         raise here.error(here.string.index("$"), "an include cannot hold variables; write the path out")
-    found = next((place for place in (Path(name), path.parent / name) if place.is_file()), None)
+    found = next((place for place in (Path(name), path.parent / name) if is_there(place, is_file=True)), None)
     if found is None:
         raise FormatError(
             path, f"line {here.place(0).line}, column 1", f"cannot find {name!r}, here or beside this file"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convolve.atomic import is_there
 from convolve.errors import ConvolveError, ModelError, UnsupportedError
 from convolve.graph import graph as neutral
 from convolve.importers.brainscript.syntax import Spot
@@ -88,7 +89,8 @@ class Models:
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     """The network at the path `name`. Raises a ConvolveError that names the place where there is none."""
     path, models = Path(name), evaluator.models
-    will_be_there = path.is_dir() or not (path.exists() or models.made.isdisjoint({name, _EPOCH.sub("", name)}))
+    is_made = not models.made.isdisjoint({name, _EPOCH.sub("", name)})
+    will_be_there = path.is_dir() if is_there(path) else is_made
     text = models.text_of(name) if will_be_there and name not in models.opened else None
     if text is not None:
         models.opened.append(name)
@@ -96,7 +98,7 @@ def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
             return _of_text(evaluator, text, cache(lambda: models.graph(path)))
         finally:
             models.opened.pop()
-    if not path.exists():
+    if not is_there(path):
         raise evaluator.error(
             spot, f"there is no model at {path}, and no command before this one trains it; correct the path"
         )

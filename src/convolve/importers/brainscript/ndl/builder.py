@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from convolve.atomic import is_there
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.files import load
 from convolve.importers.brainscript.ndl.maker import Maker
@@ -42,7 +43,7 @@ def macros_of(block: Block) -> list[Statement]:
 def read_file(block: Block, key: str, name: str) -> Text:
     """The file `name` that `key` names: here, or beside the configuration."""
     beside = Path(block.here.file).parent / name
-    found = next((path for path in (Path(name), beside) if path.is_file()), None)
+    found = next((path for path in (Path(name), beside) if is_there(path, is_file=True)), None)
     if found is None:
         raise block.error(key, f"{block.path(key)}: cannot find {name!r}, neither here nor beside the configuration")
     return load(found, [])

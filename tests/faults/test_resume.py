@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,11 +18,22 @@ from convolve.atomic import locked
 from convolve.records import StartEvent
 from convolve.training.checkpoint import save_checkpoint
 from convolve.training.run_folder import RunFolder
-from processes import Command, start
+from processes import start
+from resumed_runs import (
+    EPOCHS,
+    assert_same_training,
+    has_begun,
+    in_the_middle_of_an_epoch,
+    last_step,
+    read,
+    resumed_at,
+    steps_per_epoch,
+    wait_for_steps,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither kill -9 nor fork servers")
 
-BATCH, EPOCHS = 8, 3
+BATCH = 8
 KILLS = 3  # that must have hit the middle of an epoch
 
 # What has to survive: dropout, a schedule of momenta, mixed images of balanced classes and epochs that end within a
@@ -89,60 +99,6 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(variant: str, tiny_
     if not (killed / "result.json").exists():
         assert start(log, *arguments, "--out", killed).outcome().code == 0
     assert_same_training(undisturbed, killed)
-
-
-def has_begun(command: Command) -> bool:
-    """Whether this process, and not one before it, trains."""
-    return "training: " in command.log_text() or "resuming at step " in command.log_text()
-
-
-def wait_for_steps(command: Command, folder: Path, steps: int) -> None:
-    """Until the command has trained about `steps` steps: metrics.jsonl tells of some of them."""
-    command.wait_until(lambda: has_begun(command))
-    first = last_step(folder)
-    command.wait_until(lambda: last_step(folder) >= first + steps)
-
-
-def events(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
-    path = folder / "metrics.jsonl"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
-def last_step(folder: Path) -> int:
-    return max((event["step"] for event in events(folder) if "step" in event), default=0)
-
-
-def resumed_at(folder: Path) -> list[int]:
-    return [event["step"] for event in events(folder) if event["event"] == "resume"]
-
-
-def steps_per_epoch(finished: Path) -> int:
-    return last_step(finished) // EPOCHS
-
-
-def in_the_middle_of_an_epoch(folder: Path, finished: Path) -> bool:
-    """Whether the last that was heard of the run is a step inside an epoch. Each epoch's last step is told of, too."""
-    last = events(folder)[-1]
-    return bool(last["event"] == "progress" and last["step"] % steps_per_epoch(finished))
-
-
-def assert_same_training(one: Path, other: Path) -> None:
-    """The same weights to the bit, and the same losses on the way."""
-    weights = Path("model") / "weights.safetensors"
-    assert (one / weights).read_bytes() == (other / weights).read_bytes()
-    assert losses(one) == losses(other)
-    assert read(one / "result.json")["test_loss"] == read(other / "result.json")["test_loss"]
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    told = [event for event in events(folder) if event["event"] in ("progress", "epoch")]
-    return [{name: value for name, value in event.items() if name.endswith(("loss", "error"))} for event in told]
-
-
-def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +284,7 @@ def test_a_finished_run_without_its_report_gets_it(
             assert_refused(convolve(*other, folder), 1, "other settings: run.epochs: 12 -> 13")
         outcome = convolve(*command, folder)
         assert (outcome.code, "training: " in outcome.err, "resuming" in outcome.err) == (0, False, False)
-        (folder / ".report.html.77.tmp").unlink(missing_ok=True)  # a report alone sweeps nothing
+        assert not (folder / ".report.html.77.tmp").exists()
         assert read(folder / "state.json") == {"state": "reported"} and (folder / "report.html").exists()
         assert before.items() <= {name: (folder / name).read_bytes() for name in files_in(folder)}.items()
 

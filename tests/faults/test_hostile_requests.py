@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import struct
 import threading
 import time
@@ -13,7 +12,9 @@ from contextlib import ExitStack
 import cv2
 import numpy as np
 import pytest
+from hostile_requests import hostile_requests
 from serving import PATIENCE_SECONDS, Answer, Client, encoded, everything, noise, serving
+from sound import tiny_model
 
 from convolve.model import Model
 from convolve.serve import server
@@ -21,6 +22,11 @@ from convolve.serve.upload import Limits
 
 GOOD = encoded(noise(28, 28))
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def digits() -> Model:
+    return tiny_model()
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +100,10 @@ def test_nothing_is_refused(client: Client) -> None:
     assert_refused(client.ask("/predict", b""), 400, "empty")
 
 
-def test_damaged_images_are_no_fault_of_ours(client: Client) -> None:
-    """Bytes changed at random give an answer or a refusal, never a fault."""
-    dice = random.Random(0)
-    for original in (GOOD, encoded(noise(30, 30, 3), ".jpg"), encoded(noise(30, 30, 3), ".webp")):
-        for _ in range(60):
-            damaged = bytearray(original)
-            for _ in range(dice.randrange(1, 9)):
-                damaged[dice.randrange(len(damaged))] = dice.randrange(256)
-            assert client.ask("/predict", bytes(damaged)).status in (200, 413, 415)
+def test_requests_of_every_kind_to_every_endpoint() -> None:
+    """A seeded share of `make attack`."""
+    row = hostile_requests(300)
+    assert row.failures == [] and {"200", "400", "404", "405"} <= {*row.outcomes}
 
 
 # -- how it is asked ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,300 @@
+"""The commands whose every event is met by a kill and by errors, on inputs so small that one takes a moment."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+from events import KILLED, Fault, Trial, run
+
+from cifar10_files import write_binary
+from convolve.formats.idx import read_idx
+from idx_files import write_idx
+from ilsvrc2012_files import write_download
+
+INPUTS = "../inputs"  # as a command sees them from the folder that it works in
+_THREADS = ("--threads", "1")
+_TINY = ("--set=model.variant=tiny", "--set=run.global_batch_size=32", "--precision", "fp32", *_THREADS)
+
+
+def nothing(folder: Path) -> None:
+    del folder
+
+
+@dataclass(frozen=True)
+class Command:
+    """`words` after `convolve`, or a function. `before` makes what is there at its start.
+
+    `again` is given after the fault, where it is another command; `done` is what the command says where nothing is left
+    to do, or where the old still stands. `once`: a trial takes seconds, so each event meets one kind of error in turn.
+    """
+
+    words: tuple[str, ...] | Callable[[], int]
+    before: Callable[[Path], None] = nothing
+    again: tuple[str, ...] | None = None
+    done: str = ""
+    code: int = 0
+    once: bool = False
+
+
+def train(*more: str, out: str = "run") -> tuple[str, ...]:
+    """Two updates an epoch and a checkpoint after each, of which the oldest soon go."""
+    checkpoints = "--set=run.checkpoint_seconds=0.000001"
+    return ("train", "mnist", "--data", f"{INPUTS}/digits", *_TINY, checkpoints, "--epochs", "2", "--out", out, *more)
+
+
+def convert(*more: str, out: str, model: str = f"{INPUTS}/run") -> tuple[str, ...]:
+    return ("convert", model, *more, "--out", out)
+
+
+def copied(*names: str) -> Callable[[Path], None]:
+    """Inputs that the command changes."""
+
+    def copy(folder: Path) -> None:
+        for name in names:
+            source, _, target = name.partition(":")
+            shutil.copytree(folder / INPUTS / source, folder / (target or source), symlinks=True)
+
+    return copy
+
+
+def engine() -> int:
+    """What `serve` makes of a model as it starts."""
+    import torch
+
+    from convolve.loading import load
+    from convolve.serve.engine import engine_of
+
+    torch.set_num_threads(1)
+    return 0 if asyncio.run(engine_of(load(f"{INPUTS}/run"), 1)) else 1
+
+
+def two_workers(*words: str) -> Callable[[], int]:
+    """The command as worker 0 of two; worker 1 is a process beside it."""
+
+    def both() -> int:
+        from convolve.cli import main
+
+        job = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": _job()}
+        os.environ |= job | {"RANK": "0", "LOCAL_RANK": "0"}
+        other = os.fork()
+        if other == 0:
+            os.environ |= {"RANK": "1", "LOCAL_RANK": "1"}
+            os._exit(main([*words]))
+        code = main([*words])
+        os.waitpid(other, 0)
+        return code
+
+    return both
+
+
+def _job() -> str:
+    import secrets
+
+    return secrets.token_hex(8)
+
+
+_REFUSED = "exists already"
+_FINISHED = "holds a finished run"
+_PACKAGE = f"--web-runtime={INPUTS}/ort.tgz"
+_CROPS = (
+    '[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.875}, {"kind": "scale", "width": 32, "height": 32}]'
+)
+_PACKED = (
+    "train", "cifar10-aug", "--data", f"{INPUTS}/photos", *_TINY, "--set=run.global_batch_size=4", "--epochs", "1",
+    "--set=data.image_size=32", "--set=data.mean_image=", f"--set=data.train_transforms={_CROPS}",
+    "--set=data.cache=packed", "--out", "run",
+)  # fmt: skip
+
+_NET = """
+command = Train : Test
+modelPath = "$out$/net"
+Train = {
+    action = "train"
+    BrainScriptNetworkBuilder = {
+        features = Input {(28:28:1)} ; labels = Input {10}
+        z = LinearLayer {10} (ReLU (ConvolutionalLayer {2, (5:5), stride = (4:4)} (features / 256)))
+        ce = CrossEntropyWithSoftmax (labels, z) ; errs = ClassificationError (labels, z)
+        criterionNodes = (ce) ; evaluationNodes = (errs)
+    }
+    SGD = { epochSize = 0 ; minibatchSize = 32 ; maxEpochs = 2 ; learningRatesPerSample = 0.01 }
+    reader = {
+        readerType = "CNTKTextFormatReader" ; file = "../inputs/pictures/Train-28x28_cntk_text.txt"
+        input = { features = { dim = 784 ; format = "dense" } ; labels = { dim = 10 ; format = "dense" } }
+    }
+}
+Test = {
+    action = "test" ; minibatchSize = 32
+    reader = {
+        readerType = "CNTKTextFormatReader" ; file = "../inputs/pictures/Test-28x28_cntk_text.txt" ; randomize = false
+        input = { features = { dim = 784 ; format = "dense" } ; labels = { dim = 10 ; format = "dense" } }
+    }
+}
+"""
+
+COMMANDS: dict[str, Command] = {
+    "train": Command(train(), done=_FINISHED),
+    "train, resumed": Command(train(), copied("interrupted:run"), done=_FINISHED),
+    "train --restart": Command(train("--restart"), copied("old:run")),
+    "train --restart, then without": Command(train("--restart"), copied("old:run"), again=train(), done=_FINISHED),
+    "train --log tensorboard": Command(train("--log", "tensorboard"), done=_FINISHED),
+    "train --folds": Command(train("--folds", "2"), done=_FINISHED),
+    "train --find-lr": Command(train("--find-lr")),
+    "train, packed cache": Command(_PACKED, done=_FINISHED),
+    "train, head on kept features": Command(
+        ("train", "mnist", "--data", f"{INPUTS}/digits", "--from", f"{INPUTS}/run", *_TINY, "--epochs", "1",
+         "--set=model.freeze=body", "--out", "run"),
+        done=_FINISHED,
+    ),
+    "reproduce": Command(
+        ("reproduce", "mnist", "--seeds", "2", "--data", f"{INPUTS}/digits", "--set=model.variant=tiny", *_THREADS,
+         "--set=run.global_batch_size=32", "--set=run.epochs=1", "--set=run.precision=fp32"),
+    ),
+    "report": Command(("report", "run"), copied("run")),
+    "evaluate --csv": Command(
+        ("evaluate", f"{INPUTS}/run", "--data", f"{INPUTS}/pictures/test_map.txt", "--csv", "answers.csv")
+    ),
+    "predict": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test")),
+    "predict --json": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--json")),
+    "predict --csv": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--csv", "answers.csv")),
+    "predict --npz": Command(
+        ("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--output", "fc1", "--npz", "features.npz")
+    ),
+    "predict --sort-into": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--sort-into", "sorted")),
+    "predict --csv, two workers": Command(
+        two_workers("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--csv", "answers.csv")
+    ),
+    "check-data": Command(("check-data", f"{INPUTS}/photos", *_THREADS, "--html", "page.html"), code=3),
+    "check-data --write-table": Command(
+        ("check-data", f"{INPUTS}/faulty", *_THREADS, "--html", "page.html", "--write-table", "table.csv"), code=3
+    ),
+    "check-data, archive": Command(("check-data", f"{INPUTS}/photos.zip", *_THREADS), code=3),
+    "prepare mnist": Command(("prepare", "mnist", "--source", f"{INPUTS}/digits", "--out", "out")),
+    "prepare cifar10": Command(("prepare", "cifar10", "--source", f"{INPUTS}/cifar", "--out", "out")),
+    "prepare ilsvrc2012": Command(("prepare", "ilsvrc2012", "--source", f"{INPUTS}/ilsvrc2012", "--out", "out")),
+    "prepare folder": Command(("prepare", "folder", "--source", f"{INPUTS}/photos", "--out", "out")),
+    "prepare shards": Command(("prepare", "shards", "--source", f"{INPUTS}/photos", "--out", "out")),
+    "convert to convolve": Command(convert("--to", "convolve", out="model"), done=_REFUSED),
+    "convert to onnx": Command(convert("--to", "onnx", out="m.onnx"), done=_REFUSED, once=True),
+    "convert to onnx, pixels": Command(
+        convert("--to", "onnx", "--with-preprocessing", out="m.onnx"), done=_REFUSED, once=True
+    ),
+    "convert to exported-program": Command(
+        convert("--to", "exported-program", out="m.pt2"), done=_REFUSED, once=True
+    ),
+    "convert to web": Command(convert("--to", "web", _PACKAGE, out="page"), done=_REFUSED, once=True),
+    "convert --snippet": Command(convert("--snippet", "python-cv2", out="ask.py"), done=_REFUSED),
+    "convert --quantize int8": Command(
+        convert("--to", "onnx", "--quantize", "int8", "--data", f"{INPUTS}/digits", "--max-error-increase", "100",
+                out="m.onnx"),
+        done=_REFUSED, once=True,
+    ),
+    "convert --batch-size": Command(
+        convert("--to", "onnx", "--batch-size", "2", "--opset", "17", out="m.onnx"), done=_REFUSED, once=True
+    ),
+    "convert and --sign": Command(
+        convert("--to", "convolve", "--sign", f"{INPUTS}/key.pem", out="model"), done=_REFUSED
+    ),
+    "convert --sign": Command(("convert", "model", "--sign", f"{INPUTS}/key.pem"), copied("run/model:model")),
+    "run": Command(("run", f"{INPUTS}/net.cntk", "out=out", "deviceId=-1")),
+    "run --translate": Command(("run", f"{INPUTS}/net.cntk", "out=out", "deviceId=-1", "--translate", "net.py")),
+    "serve, engine": Command(engine, once=True),
+}  # fmt: skip
+
+
+def installed(name: str) -> bool:
+    """Whether this environment has what the command needs."""
+    needs = {"sign": "model_signing", "tensorboard": "tensorboard", "onnx": "onnxruntime", "web": "onnxruntime"}
+    return all(find_spec(package) for part, package in needs.items() if part in name)
+
+
+def make_inputs(place: Path, logs: Path) -> None:
+    """All that `COMMANDS` read, in place/inputs."""
+    inputs, trial = place / "inputs", place / "trial"
+    inputs.mkdir()
+    trial.mkdir()
+    logs.mkdir()
+
+    def files() -> int:
+        _write_files(inputs)
+        return 0
+
+    ask(files, trial, logs)
+    ask(train(out=f"{INPUTS}/run"), trial, logs)
+    ask(train("--seed", "1", out=f"{INPUTS}/old"), trial, logs)
+    ask(("prepare", "mnist", "--source", f"{INPUTS}/digits", "--out", f"{INPUTS}/pictures"), trial, logs)
+    done = ask(train(), trial, logs)
+    shutil.rmtree(trial / "run")
+    middle = next(number for number, event in enumerate(done.events) if "step-00000003.json" in event)
+    assert run(train(), trial, logs, Fault(middle)).code == KILLED
+    shutil.move(trial / "run", inputs / "interrupted")
+    shutil.rmtree(trial)
+
+
+def ask(words: tuple[str, ...] | Callable[[], int], trial: Path, logs: Path) -> Trial:
+    done = run(words, trial, logs)
+    assert done.code == 0, (words, done.err)
+    return done
+
+
+def _write_files(inputs: Path) -> None:
+    from importlib import resources
+
+    sample = resources.files("convolve") / "data" / "sample"
+    (inputs / "digits").mkdir()
+    for part, count in (("train", 64), ("t10k", 32)):
+        for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
+            write_idx(inputs / "digits" / name, read_idx(Path(str(sample / f"{name}.gz")))[:count])
+    write_download(inputs / "ilsvrc2012")
+    write_binary(inputs / "cifar")
+    _write_photos(inputs / "photos")
+    shutil.copytree(inputs / "photos", inputs / "faulty")
+    (inputs / "faulty" / "train" / "a" / "01.jpg").write_bytes(b"no image")
+    with zipfile.ZipFile(inputs / "photos.zip", "w") as archive:
+        for path in sorted((inputs / "photos").rglob("*.jpg")):
+            archive.write(path, path.relative_to(inputs))
+    _write_package(inputs / "ort.tgz")
+    (inputs / "net.cntk").write_text(_NET)
+    if find_spec("cryptography"):
+        _write_key(inputs / "key.pem")
+
+
+def _write_photos(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        place = folder / ("train" if number < 16 else "val") / "ab"[number % 2] / f"{number:02}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        small = rng.integers(0, 256, (12, 9 + number % 5, 3), np.uint8)
+        image_HWC = cv2.resize(small, (110 + 10 * (number % 5), 150), interpolation=cv2.INTER_CUBIC)
+        place.write_bytes(cv2.imencode(".jpg", image_HWC)[1].tobytes())
+
+
+def _write_package(path: Path) -> None:
+    """What `npm pack` writes, as far as the page needs it."""
+    from convolve.web.runtime import SCRIPT, WASM
+
+    contents = {"package.json": b'{"version": "9.9.9"}', f"dist/{SCRIPT}": b"code", f"dist/{WASM}": b"wasm"}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in contents.items():
+            about = tarfile.TarInfo(f"package/{name}")
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+
+
+def _write_key(path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    none = serialization.NoEncryption()
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none))
