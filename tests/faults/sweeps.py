@@ -177,10 +177,12 @@ class Sweep:
     def require_sentence(self, done: Trial) -> None:
         """One sentence that says what failed, or all went well."""
         told = f"code {done.code}, {done.err[-1500:]}"
-        lines = done.err.splitlines()
+        lines = [
+            line for line in done.err.splitlines() if not line.startswith("convolve: worker 1")
+        ]  # which says its own
         bad = [line for line in lines if "Traceback" in line or "fault of convolve" in line or "ignored in" in line]
         require(not bad, f"a traceback {told}")
-        said = [line for line in lines if line.startswith("convolve: ") and not line.startswith("convolve: worker 1")]
+        said = [line for line in lines if line.startswith("convolve: ")]
         if done.code == self.command.code:
             require(len(said) <= (done.code != 0), f"a sentence, and all went well {told}")
         else:
