@@ -29,6 +29,7 @@ CHANGES = frozenset(
 READS = frozenset(("os.listdir", "os.scandir"))
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _ELSEWHERE = ("/dev/", "/proc/", "/sys/")
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}  # names of files may be any bytes
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,8 @@ def _be_a_process(
     atexit._run_exitfuncs()
     watch.is_on = False
     if most_file_bytes is None:
-        (logs / "events").write_text("".join(f"{event}\n" for event in watch.events), errors="surrogateescape")
-        (logs / "modules").write_text("\n".join(sys.modules))
+        (logs / "events").write_text("".join(f"{event}\n" for event in watch.events), **_TEXT)
+        (logs / "modules").write_text("\n".join(sys.modules), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -206,5 +207,5 @@ def import_as_before(logs: Path) -> None:
 
 def finished(number: int, logs: Path) -> Trial:
     code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-    out, err, events = ((logs / name).read_text(errors="surrogateescape") for name in ("out", "err", "events"))
+    out, err, events = ((logs / name).read_text(**_TEXT) for name in ("out", "err", "events"))
     return Trial(code, out, err, events.splitlines())

@@ -242,7 +242,7 @@ def test_members_that_lie_over_each_other_or_outside(tmp_path):
     path = written(tmp_path / "y.pth", {"a": Claimed()})
     with pytest.raises(FormatError, match="it is packed"):
         read_checkpoint(altered(path, b"x/data/0", SIZE, 28))
-    with pytest.raises(FormatError, match=r"does not lie where|28 bytes in the file"):
+    with pytest.raises(FormatError, match=r"does not lie where|28 bytes in the file|its checksum differs"):
         read_checkpoint(altered(path, b"x/data/0", PACKED_SIZE, 28))
     altered(path, b"x/data/0", SIZE, 1 << 31)
     with pytest.raises(FormatError, match="does not lie where"):
