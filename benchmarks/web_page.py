@@ -66,7 +66,7 @@ def first_answer(address: str, photograph: Path, profile: Path) -> float:
         began = time.perf_counter()
         browser.open(address)
         browser.give(photograph)
-        browser.wait(lambda: bool(browser.run("document.querySelectorAll('#classes li').length")))
+        browser.wait(lambda: bool(browser.run("document.querySelectorAll('#best strong').length")))
         return time.perf_counter() - began
     finally:
         browser.close()
