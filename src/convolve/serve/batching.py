@@ -27,7 +27,7 @@ from convolve.serve.engine import Engine
 
 MOST_IMAGES = 64  # at a time: throughput hardly grows beyond, and nobody waits for more than one such batch
 MOST_DECODERS = 4  # threads: each may hold an image of the largest size
-IMAGES_OF_A_PART = 4  # which one core answers at once: more of them leave its cache (7 % fewer photographs a second)
+IMAGES_OF_A_PART = 4  # which one core answers at once; docs/experiments.md has other numbers
 
 Image = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
