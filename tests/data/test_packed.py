@@ -100,6 +100,22 @@ def test_each_image_is_decoded_once(photos: Path, tmp_path: Path, monkeypatch: p
     assert len([name for name in names if "/train/" in name]) == 1
 
 
+def test_a_damaged_image_is_decoded_and_packed_once_more(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    whole = epochs(recipe_of(cache), photos)
+    one, *_ = packs(cache)
+    one.write_bytes(one.read_bytes()[:-1] + bytes([one.read_bytes()[-1] ^ 1]))
+    names = decoded(monkeypatch)
+    counts = []
+    for _ in range(2):
+        names.clear()
+        assert epochs(recipe_of(cache), photos) == whole
+        counts.append((len([name for name in names if "/train/" in name]), len(packs(cache))))
+    assert counts == [(2, 4), (1, 4)]  # the first one of each time tells whether they are small
+
+
 def test_what_is_lost_is_decoded_to_the_same_bits(photos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     whole = epochs(recipe_of(cache), photos)

@@ -100,21 +100,10 @@ class Pack:
         for waiting in (self._waiting, self._writing):
             if key in waiting:
                 return waiting[key]
-        found = self._find(key)
+        found = self._read(key)
         if found is None and self._look():
-            found = self._find(key)
-        if found is None:
-            return None
-        (names, rows_M, pack_M, whole_M), number = found
-        row = rows_M[number]
-        shape_HWC = (int(row["height"]), int(row["width"]), int(row["channels"]))
-        try:
-            pixels: Pixels = np.ndarray(shape_HWC, np.uint8, self._mapped(names[pack_M[number]]), int(row["at"]))
-        except (OSError, ValueError, TypeError):  # somebody has removed the pack, or cut it off
-            return None
-        if not whole_M[number]:
-            whole_M[number] = zlib.crc32(pixels.data) == row["crc"]
-        return pixels if whole_M[number] else None
+            found = self._read(key)
+        return found
 
     def add(self, key: Key, pixels: Pixels) -> None:
         """Keep an image; it is written with others."""
@@ -157,15 +146,28 @@ class Pack:
             self._is_full = True
             self.warn(f"{error}; images that are not packed yet are decoded in each epoch, to the same bits")
 
-    def _find(self, key: Key) -> tuple[_Index, int] | None:
+    def _read(self, key: Key) -> Pixels | None:
+        """The pixels in the first pack that has them as they were written."""
         index = self._index  # at once: another thread may put a larger one in its place
         rows_M = index.rows_M
         at = int(np.searchsorted(rows_M["key"], np.uint64(key[0])))
         while at < len(rows_M) and rows_M["key"][at] == key[0]:
-            if rows_M["check"][at] == key[1]:
-                return index, at
+            if rows_M["check"][at] == key[1] and (pixels := self._whole(index, at)) is not None:
+                return pixels
             at += 1
         return None
+
+    def _whole(self, index: _Index, number: int) -> Pixels | None:
+        row = index.rows_M[number]
+        shape_HWC = (int(row["height"]), int(row["width"]), int(row["channels"]))
+        try:
+            content = self._mapped(index.names[index.pack_M[number]])
+            pixels: Pixels = np.ndarray(shape_HWC, np.uint8, content, int(row["at"]))
+        except (OSError, ValueError, TypeError):  # somebody has removed the pack, or cut it off
+            return None
+        if not index.whole_M[number]:
+            index.whole_M[number] = zlib.crc32(pixels.data) == row["crc"]
+        return pixels if index.whole_M[number] else None
 
     def _look(self) -> bool:
         """Whether there are packs that were not there before, from any process."""

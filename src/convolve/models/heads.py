@@ -174,7 +174,7 @@ def _channels(body: fx.GraphModule, shape_CHW: tuple[int, int, int]) -> tuple[in
     body.train(was_training)
     shape = tuple(tried.shape[1:]) if isinstance(tried, Tensor) else ()
     if not shape:
-        raise UnsupportedError(f"model.cut: a layer that gives {shape or 'no numbers'} has no features; choose another")
+        raise UnsupportedError("model.cut: a layer that gives no numbers has no features; choose another")
     called = [body.get_submodule(str(node.target)) for node in body.graph.nodes if node.op == "call_module"]
     weighted = [layer for layer in called if isinstance(getattr(layer, "weight", None), Tensor)]
     width = len(weighted[-1].weight) if weighted else 0  # type: ignore[arg-type]
