@@ -176,6 +176,8 @@ def test_a_length_beyond_the_limit_is_refused_before_it_is_sent(client: Client) 
 
 def test_who_sends_too_much_can_read_why(client: Client) -> None:
     assert_refused(client.ask("/predict", bytes(33 << 20)), 413, "33,554,432")
+    said = client.say(HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % (33 << 20), *[bytes(1 << 20)] * 33)
+    assert said.startswith(b"HTTP/1.1 413") and b"33,554,432" in said  # as urllib and nginx ask: once for a connection
 
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"

@@ -201,10 +201,13 @@ def test_the_page_in_a_browser_behind_nginx(model: Path, tmp_path: Path) -> None
             ask = f"fetch('https://{NAME}/photos/predict', {{method: 'POST', body: 'x', mode: '%s'}})"
             for mode in ("cors", "no-cors"):
                 assert browser.run(f"{ask % mode}.then(() => 'read it', () => 'may not')") == "may not"
-            browser.run("0")
-            told = [each for each in browser.events if each["method"] == "Network.responseReceivedExtraInfo"]
-            statuses = [each["params"]["statusCode"] for each in told]
-            assert statuses[-2:] == [403, 403]
+
+            def statuses() -> list[int]:
+                browser.run("0")  # what the browser told of until now
+                told = [each for each in browser.events if each["method"] == "Network.responseReceivedExtraInfo"]
+                return [each["params"]["statusCode"] for each in told]
+
+            browser.wait(lambda: statuses().count(403) == 2)
         finally:
             browser.close()
             server.shutdown()
@@ -216,5 +219,6 @@ def test_the_page_in_a_browser_behind_nginx(model: Path, tmp_path: Path) -> None
 def test_what_is_too_long_is_said_by_the_server_itself(model: Path, tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(bytes((32 << 20) + 1))
     with proxied(model, tmp_path) as site:
-        status, _, said = site.ask("/predict", "--data-binary", f"@{tmp_path / 'long'}")
+        # Not by HTTP/2: curl throws the answer away when nginx resets the rest of the upload before curl has read it.
+        status, _, said = site.ask("/predict", "--data-binary", f"@{tmp_path / 'long'}", "--http1.1")
         assert status == 413 and "33,554,432" in json.loads(said)["error"]

@@ -9,11 +9,12 @@ import logging
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import httptools
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from convolve.errors import UsageError
@@ -112,6 +113,37 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()  # `close` would wait until everything written is taken
 
 
+def _heard_out(app: ASGIApp) -> ASGIApp:
+    """`app`, whose answers end when their requests have: what comes after an early answer is read and thrown away.
+
+    A socket that is closed with unread bytes resets its connection, and the answer is lost to the client, or to the
+    proxy, which still sends. Who waits for leave to send (`Expect: 100-continue`) sends nothing any more.
+    """
+
+    async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
+        sends = scope["type"] == "http" and (b"expect", b"100-continue") not in scope["headers"]
+
+        async def watched() -> Message:
+            nonlocal sends
+            message = await receive()
+            sends = message.get("more_body", False)
+            return message
+
+        async def send_to_the_end(message: Message) -> None:
+            is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message | {"more_body": True} if is_end else message)
+            if is_end:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        while sends:
+                            await watched()
+                await send({"type": "http.response.body"})
+
+        await app(scope, watched, send_to_the_end)
+
+    return heard_out
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises UsageError where that cannot be."""
     try:
@@ -172,7 +204,7 @@ def server_for(app: ASGIApp, tls: Mapping[str, Path] | None = None, *, proxy_hea
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of forms that are none
     return uvicorn.Server(
         uvicorn.Config(
-            app,
+            _heard_out(app),
             http=Connection,
             loop="asyncio",  # uvloop, where it is installed, raises for an answer that nobody waits for any more
             ws="none",
