@@ -50,7 +50,7 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """A module that cannot be imported where this system lacks something."""
     report = yield
-    excinfo = report.call.excinfo  # type: ignore[attr-defined]
+    excinfo = report.call.excinfo
     if report.failed and excinfo and (reason := lacking(excinfo.value.__cause__ or excinfo.value)):
         report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {reason}")
     return report

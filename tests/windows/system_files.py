@@ -296,7 +296,7 @@ def fold_paths() -> None:
     """Paths are compared, sorted and matched whatever their case. Only as Python 3.11 has them."""
     if hasattr(pathlib, "_PosixFlavour"):
 
-        class Folded(pathlib._PosixFlavour):  # type: ignore[misc]
+        class Folded(pathlib._PosixFlavour):  # type: ignore[name-defined,misc]
             def casefold(self, text: str) -> str:
                 return text.lower()
 
