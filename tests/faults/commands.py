@@ -197,7 +197,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(("report", "run"), copied("run")),
     "evaluate --json": Command(
-        ("evaluate", f"{INPUTS}/run", "--data", f"{INPUTS}/pictures/test_map.txt", "--json")
+        ("evaluate", "run", "--data", "pictures/test_map.txt", "--json"), copied("run", "pictures")
     ),
     "evaluate --csv, remote shards": Command(
         elsewhere("evaluate", f"{INPUTS}/run", "--data", "URL/shards/test-000000.tar", "--csv", "answers.csv")
@@ -205,8 +205,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate --csv": Command(
         ("evaluate", f"{INPUTS}/run", "--data", f"{INPUTS}/pictures/test_map.txt", "--csv", "answers.csv")
     ),
-    "predict": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test")),
-    "predict --json": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--json")),
+    "predict": Command(("predict", "run", "test"), copied("run", "pictures/test:test")),
+    "predict --json": Command(("predict", "run", "test", "--json"), copied("run", "pictures/test:test")),
     "predict --csv": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--csv", "answers.csv")),
     "predict --npz": Command(
         ("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--output", "fc1", "--npz", "features.npz")
