@@ -92,7 +92,7 @@ def downloaded() -> int:
         name: gzip.compress(Path(INPUTS, "digits", name.removesuffix(".gz")).read_bytes(), mtime=0) for name in names
     }
     with mirror(contents) as (url, _):
-        mnist._IDX_FILES = tuple(
+        mnist._IDX_FILES = tuple(  # type: ignore[assignment]
             RemoteFile(name, (url,), len(content), hashlib.sha256(content).hexdigest())
             for name, content in contents.items()
         )
@@ -106,7 +106,8 @@ def elsewhere(*words: str) -> Callable[[], int]:
         from convolve import remote
         from convolve.cli import main
 
-        os.environ["no_proxy"], remote.PAUSES = "127.0.0.1", (0.0, 0.0)
+        os.environ["no_proxy"] = "127.0.0.1"
+        remote.PAUSES = (0.0, 0.0)  # type: ignore[assignment]
         with failing_store(Path(INPUTS).resolve(), port=20_000 + os.getppid() % 10_000) as store:
             return main([word.replace("URL", store.url) for word in words])
 
@@ -188,7 +189,7 @@ COMMANDS: dict[str, Command] = {
     "train, packed cache": Command(_PACKED, done=_FINISHED),
     "train, head on kept features": Command(
         ("train", "mnist", "--data", f"{INPUTS}/digits", "--from", f"{INPUTS}/run", *_TINY, "--epochs", "1",
-         "--set=model.freeze=body", "--out", "run"),
+         "--set=model.freeze=all", "--set=model.head=linear", "--out", "run"),
         done=_FINISHED,
     ),
     "reproduce": Command(

@@ -224,7 +224,13 @@ class Sweep:
         return sorted({size - less for size in sizes for less in (1, size // 2) if size - less > _LEAST})
 
 
-_ANEW = ("tmp/", "cache/", ".cache/", "run/tracking/")  # .cache: of onnxruntime, which keeps a number of this device
+_ANEW = (
+    "tmp/",
+    "cache/",
+    ".cache/",
+    "packed/",
+    "run/tracking/",
+)  # .cache: of onnxruntime, which keeps a number of this device
 _GROWING = ("state.json", "metrics.jsonl")
 _LONGER = ("metrics_bytes",)  # of a run that went on, which says so
 _LEAST = 200  # bytes, so that what is said fits
