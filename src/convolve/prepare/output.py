@@ -1,7 +1,5 @@
 """The folder that a preparation fills: claimed for one data set, written file by file, each whole or absent."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
