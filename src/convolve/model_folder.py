@@ -223,7 +223,7 @@ def _located(path: Path) -> Iterator[None]:
 
 def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
     if not path.exists():
-        return UsageError(f"{path} does not exist; give a model folder or a run folder")
+        return UsageError(f"{path} does not exist; give a run folder, a model folder, or the file of a model")
     if (path / "weights.safetensors").exists():
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():
