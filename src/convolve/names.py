@@ -1,7 +1,5 @@
 """Names of files that every system can have. What we name after something (a class, an address) gets such a name."""
 
-from __future__ import annotations
-
 import re
 
 # Source: "Naming Files, Paths, and Namespaces" of Windows' documentation, the strictest of the systems.

@@ -1,7 +1,5 @@
 """Whether an exported file answers as its source does, and where it begins to differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +22,19 @@ Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it 
 @dataclass(frozen=True)
 class Parity:
     """An exported file and its source agree: how many images were compared, and by how much a score differs at most,
-    as a part of the largest one (of 1, where all are smaller).
+    as a part of the largest one (of 1, where all are smaller). `outputs` counts those of a network that is no
+    classifier.
     """
 
     images: int
     worst: float
     of_one_class: bool = True
+    outputs: int | None = None
 
     def __str__(self) -> str:
+        if self.outputs:
+            same = f"run on {self.images} samples: {self.outputs} output(s)"
+            return f"{same}, numbers within {self.worst:.1g} of the largest"
         same = f"run on {self.images:,} images{': the same first class on each' if self.of_one_class else ''}"
         return f"{same}, scores within {self.worst:.1g} of the largest"
 

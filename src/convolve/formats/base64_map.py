@@ -4,8 +4,6 @@ Source: CNTK's Base64ImageDeserializer. The first line decides whether there are
 that is no base64 is an error here, where CNTK warns and leaves it out.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from array import array

@@ -1,8 +1,6 @@
 """Numbers in columns, a sample on each line, as CNTK's UCIFastReader takes them: the label and the features stand in
 columns of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper

@@ -4,8 +4,6 @@ The schema's metadata name columns and classes: {"info": {"features": {"image": 
 "ClassLabel", "names": [...]}}}}. Rows come in groups, which are read and unpacked as a whole: some stay in memory.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The one place that opens one (`tests/test_house.py`): what it takes of memory an
 whatever it says.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -3,8 +3,6 @@
 The one place that opens one (`tests/test_house.py`).
 """
 
-from __future__ import annotations
-
 import io
 import os
 import struct
