@@ -34,7 +34,7 @@ from convolve.importers import onnx as onnx_importer
 from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import EditStep, TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
-from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.loader import PreprocessOverrides, read_bytes
 from convolve.importers.pytorch.architectures import OWN
 from convolve.importers.refused import refuse
 from convolve.loading import load
@@ -50,7 +50,7 @@ def make_cntk(place: Path) -> None:
 
 
 def read_cntk(case: Path) -> str:
-    return weights(build(cntk.parse((case / "net.model").read_bytes(), "net.model")))
+    return weights(build(cntk.parse(read_bytes(case / "net.model"), "net.model")))
 
 
 def make_cntk_checkpoint(place: Path) -> None:
@@ -84,7 +84,7 @@ def make_caffe(place: Path) -> None:
 
 
 def read_caffe(case: Path) -> str:
-    pair = [(case / f"net.{ending}").read_bytes() for ending in ("prototxt", "caffemodel")]
+    pair = [read_bytes(case / f"net.{ending}") for ending in ("prototxt", "caffemodel")]
     return weights(build(caffe.parse(*pair).graph))
 
 
@@ -144,7 +144,7 @@ def read_beside(case: Path) -> str:
 
 
 def read_onnx(case: Path) -> str:
-    return weights(build(onnx_importer.parse((case / "net.onnx").read_bytes(), case / "net.onnx")))
+    return weights(build(onnx_importer.parse(read_bytes(case / "net.onnx"), case / "net.onnx")))
 
 
 def weights(module: torch.nn.Module) -> str:
