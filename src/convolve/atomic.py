@@ -1,7 +1,5 @@
 """Files appear under their final name whole or not at all, and folders have one process at work."""
 
-from __future__ import annotations
-
 import atexit
 import errno
 import json

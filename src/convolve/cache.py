@@ -5,8 +5,6 @@ at all. Of the kinds in `BOUNDED` the entries that were not used for longest go 
 but for those that a process has in use; downloads, which may lie there by hand, only go when all is cleared.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -3,8 +3,6 @@
 The folds are ordinary runs beside the run folder, OUT-fold1 and so on: a command finishes what it has begun.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

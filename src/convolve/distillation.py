@@ -1,9 +1,8 @@
 """The teacher of a training: a network that sees each batch as the student does, and says how alike the classes are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ class Teacher:
             pixels_NCHW = F.interpolate(pixels_NCHW, theirs.shape_CHW[1:], mode="bilinear", antialias=True)
         return normalize(pixels_NCHW, mean_of(theirs), scale_of(theirs), theirs.channel_order == "bgr")
 
-    def kept_in(self, folder: Path, is_new: bool) -> Teacher:
+    def kept_in(self, folder: Path, is_new: bool) -> Self:
         """The same, and in the folder of a new run a copy of the network, which is asked when the run goes on."""
         if is_new:
             self.model.save(folder / "teacher")

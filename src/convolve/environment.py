@@ -1,7 +1,5 @@
 """What a run was made with: versions and hardware."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

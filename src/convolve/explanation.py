@@ -4,8 +4,6 @@ Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks
 network through the same door as everybody else, where a method of gradients would need layers and a backward pass.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """A fresh head on a trained body begins with its fit to frozen features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path

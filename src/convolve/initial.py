@@ -1,7 +1,5 @@
 """The network that a training starts from, made ready for its data: its head, its size, how its images are prepared."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any

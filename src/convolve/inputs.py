@@ -1,7 +1,5 @@
 """What a run starts from: images, and a network, which is the recipe's own or another's."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from hashlib import sha256
 

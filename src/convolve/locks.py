@@ -5,8 +5,6 @@ temporary folder stands for one, which goes with the lock, and nobody is kept ou
 disks have no locks: there nobody is kept out at all.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

@@ -4,8 +4,6 @@ It begins with the front matter in YAML by which the Hugging Face Hub files a mo
 Whatever the description does not hold is left out, or said to be unknown; nothing is guessed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -10,8 +10,6 @@ The architecture is "model", one of our networks by name, or "graph", an importe
 unpickled, and nothing of the files is executed but the code that `build` makes from a checked graph.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

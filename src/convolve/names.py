@@ -1,8 +1,6 @@
 """Names of files that every system can have, and which are one. What we name after something (a class, an address) gets
 such a name."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -1,7 +1,5 @@
 """Any network that can be read, whatever it gives: a classifier, several heads, features, an image, a number."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

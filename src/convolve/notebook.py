@@ -1,7 +1,5 @@
 """How values show themselves in a notebook: small tables and pictures. What comes from data is escaped."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

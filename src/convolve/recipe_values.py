@@ -1,7 +1,5 @@
 """Plain values -> the typed fields of a recipe: from JSON and YAML, and from the texts of `--set`."""
 
-from __future__ import annotations
-
 import math
 import types
 import typing

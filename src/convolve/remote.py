@@ -4,8 +4,6 @@ A copy is whole or not there at all: its size is what the store said, and its ta
 fails is tried again, after longer and longer pauses. In one process an address stands for one state of its object.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import threading

@@ -1,7 +1,5 @@
 """A network with several heads, such as age and gender, of which each tells classes apart: all of them are asked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256

@@ -3,8 +3,6 @@
 A quantized file is measured beside the plain one, on the test images, before it gets its name.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

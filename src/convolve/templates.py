@@ -4,8 +4,6 @@ HTML is escaped throughout: what comes from data (class names, file names) canno
 filter `plain` sees to it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Trained weights that a Python package brings, so that none have to be downloaded."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

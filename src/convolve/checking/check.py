@@ -1,7 +1,5 @@
 """Goes through labeled images of any form and gathers what is wrong with them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

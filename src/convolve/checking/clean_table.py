@@ -1,7 +1,5 @@
 """The images in which no fault was found, as the table that training takes."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Sequence

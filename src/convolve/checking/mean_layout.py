@@ -1,7 +1,5 @@
 """Mean images whose channels or planes are not where CNTK's reader takes them to be."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

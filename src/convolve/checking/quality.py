@@ -4,8 +4,6 @@ Candidates come from what `looks.py` keeps of each image. They are then decoded 
 The limits were chosen on one half of two sets of photographs and tried on the other (docs/experiments.md).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from itertools import chain, islice

@@ -1,7 +1,5 @@
 """Images that lie beside listed ones, and that no list names."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Sequence

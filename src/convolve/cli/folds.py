@@ -1,7 +1,5 @@
 """What `convolve train --folds` does in place of a training."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """`--help` in sections: commands by what they are for, options by what they describe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """convolve prepare"""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from functools import partial

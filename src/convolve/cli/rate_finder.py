@@ -1,7 +1,5 @@
 """What `convolve train --find-lr` does in place of a training."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

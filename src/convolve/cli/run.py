@@ -1,7 +1,5 @@
 """convolve run"""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """`predict --sort-into`: a copy of each image in a folder that is called after its class."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from hashlib import sha256

@@ -4,8 +4,6 @@ Names come from files: nothing of them reaches a terminal as a command to it. Wh
 an error says where it does not; nothing waits or fails because nobody reads stderr.
 """
 
-from __future__ import annotations
-
 import codecs
 import errno
 import os

@@ -1,7 +1,5 @@
 """A BrainScript configuration -> the recipe that says the same, with comments where a number changed its meaning."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import write_text

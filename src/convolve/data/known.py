@@ -1,7 +1,5 @@
 """The published data sets that convolve knows: one row each."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """A user's own images: class folders, map files, CSV tables, shards; in two parts, or with a test part held out."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress

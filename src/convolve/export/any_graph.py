@@ -1,7 +1,5 @@
 """Networks with any inputs and outputs, written for other runtimes and compared before they get their name."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence

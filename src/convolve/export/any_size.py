@@ -6,8 +6,6 @@ network's own input stays a value of the file, "images": there convolve cuts whe
 Legend: N images, C channels, H rows, W columns, K classes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

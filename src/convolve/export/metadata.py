@@ -1,7 +1,5 @@
 """What an exported file says of itself, as JSON: enough to feed it and to read its answer without convolve."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping

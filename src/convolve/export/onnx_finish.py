@@ -1,7 +1,5 @@
 """What can be changed of a finished ONNX file: its opset, the size of its batch, what it says of itself."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 Each row of `REWRITES` says whose fault it goes round.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Whether an exported file answers as its source does, and where it begins to differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

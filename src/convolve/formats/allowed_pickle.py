@@ -11,8 +11,6 @@ look at a key, where a tuple that is nested deeply ends the process. Beside a sm
 stays below 100 bytes times `MAX_OPCODES`.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import math

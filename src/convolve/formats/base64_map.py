@@ -4,8 +4,6 @@ Source: CNTK's Base64ImageDeserializer. The first line decides whether there are
 that is no base64 is an error here, where CNTK warns and leaves it out.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from array import array
@@ -15,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError
 from convolve.formats.archive import MAX_BYTES
 from convolve.formats.map_lines import BadLine, open_lines, parse_key, parse_label, read_lines, show
@@ -42,7 +41,7 @@ class Base64Map:
     def read(self, index: int) -> bytes:
         """The bytes of image `index` (a JPEG file, say). `FormatError` where the text is no base64."""
         start, end = map(int, self.ranges_N2[index])
-        with self.file.open("rb") as file:
+        with open_ordinary(self.file) as file:
             file.seek(start)
             text = file.read(end - start)
         try:

@@ -3,8 +3,6 @@
 Whatever is not plainly that, damaged or not, is left to `ctf_grammar`; what is parsed here, it parses the same.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -4,11 +4,9 @@ The pixels are 8 bits, blue-green-red or gray, as OpenCV decodes them, and so CN
 bits become 8, of an animation the first picture counts. docs/reference/data.md has the rules for each kind.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -52,7 +50,7 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
     min_size: tuple[int, int] | None = None
 
-    def of(self, location: object) -> Decoding:
+    def of(self, location: object) -> Self:
         """How an image is decoded that lies there: not turned by CNTK unless it is in a file of its own."""
         if self.orientation != "cntk" or (isinstance(location, Location) and not location.member):
             return self

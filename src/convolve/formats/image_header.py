@@ -4,8 +4,6 @@ JPEG and PNG files are also checked for being whole: decoders fill what is missi
 of it to stderr.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib

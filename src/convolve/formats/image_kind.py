@@ -3,8 +3,6 @@
 A kind that is named only, such as a camera's raw file, is known so that a message can say what was passed over.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A line is the name alone, in the order of the numbers; or `number TAB name`, or 
 readlabels.py writes the number first, its README has it last; all lines of a file are of one kind.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import open_ordinary

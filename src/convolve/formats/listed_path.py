@@ -1,7 +1,5 @@
 """Where the images of a list lie: its paths may be relative, of another system, or of another machine."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

@@ -4,8 +4,6 @@ What is accepted and refused was tried on CNTK 2.7. Two differences, both on pur
 a label such as `3abc` or `3.7`, of which CNTK reads the 3, is refused.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """The names that people give to the parts of a set: to folders, to lists, and in the column of a table."""
 
-from __future__ import annotations
-
 import re
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"

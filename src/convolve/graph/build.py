@@ -7,8 +7,6 @@ graph into Python source and runs that: nothing gets into it but identifiers tha
 and functions of torch and of this package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 

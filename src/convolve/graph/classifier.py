@@ -1,7 +1,5 @@
 """Graph -> the graph of a classifier: one image goes in, one score for each class comes out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,5 @@
 """What an imported network consists of: a row for each node, with the name that its author gave it."""
 
-from __future__ import annotations
-
 from math import prod
 
 from torch import nn

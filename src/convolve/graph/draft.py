@@ -1,7 +1,5 @@
 """A graph while a front end writes it: values are added in the order of computation, shapes follow at once."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar

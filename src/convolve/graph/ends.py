@@ -6,8 +6,6 @@ log p is p. The probabilities of sigmoids do not add up to 1: `gives_independent
 logarithm of a sigmoid, and evaluation leaves these as they are.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import prod
 

@@ -3,8 +3,6 @@
 Where CNTK guards an operation against undefined results, so do these: the numbers are those of the real CNTK 2.7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

@@ -1,7 +1,5 @@
 """Sizes that are known late: a parameter may leave sizes open until something is computed with it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from math import prod
 from typing import Generic, TypeVar

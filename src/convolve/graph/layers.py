@@ -4,8 +4,6 @@ A layer takes its parameters over only where nothing else reads them; shared one
 operation becomes a function of them.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from math import prod

@@ -4,8 +4,6 @@ The numbers of the parameters are in the weights of the module that `build` make
 stand here too, since `build` may write them into the code instead. JSON has no infinity: it stands as a text.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

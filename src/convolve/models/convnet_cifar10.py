@@ -4,8 +4,6 @@ Two variants go by one name: CNTK's Python script pads the pooling layers as it 
 configuration does not. At 3x32x32 their maps are 32 -> 16 -> 8 and 32 -> 15 -> 7; 1,195,594 and 949,834 parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Maps: 28 -> 13 -> 11 -> 5 -> 3. Pooling does not pad; only the first convolution keeps its size.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The layers of a network in their order: which are frozen, and how much slower the early ones learn."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A network cut off at one of its layers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Training behind a frozen start: what lies before the first layer that learns is computed as for inference."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

@@ -1,7 +1,5 @@
 """Networks and their heads: what the last layer with weights reads are the features, and another head can read them."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

@@ -5,8 +5,6 @@ the size of its shortcuts with zeros in place of weights (the paper's option A);
 there. 11,689,512, 21,797,672 and 25,557,032 parameters with 1000 classes; 269,722 with 10, CNTK's 272,474.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

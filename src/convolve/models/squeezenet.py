@@ -4,8 +4,6 @@
 round up, as the original's in Caffe do.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What a network consists of: layers, shapes, parameters, and the one place where FLOPs are counted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

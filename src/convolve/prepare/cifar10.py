@@ -9,8 +9,6 @@ labels.txt                                  the name of class 0, 1, ...; one a l
 prepared.json                               which data all this was made from
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -10,8 +10,6 @@ Train_cntk_text.txt, Test_cntk_text.txt     CTF, one line an image: planes of re
 mean.xml                                    mean of the training images: blue, green, red of each pixel
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from functools import partial

@@ -7,8 +7,6 @@ left_out.txt                  what was found and not taken: why, TAB, path; only
 prepared.json                 that all this is ours
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

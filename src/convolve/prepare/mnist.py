@@ -7,8 +7,6 @@ labels.txt                                            the name of class 0, 1, ..
 prepared.json                                         which data all this was made from
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The recipes: one function each, one row each in `RECIPES`; those of other packages by an entry point."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace

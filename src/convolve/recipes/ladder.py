@@ -3,8 +3,6 @@
 No clock is asked: the same command takes the same plan on a busy machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One's own photographs: a ladder of plans; `planned` in ladder.py takes one. See docs/explanation/photos.md."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ What is read is checked as if a stranger had written it: types, ranges, names of
 stands in the file always, null included; one whose default is None is left out where it is None.
 """
 
-from __future__ import annotations
-
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum

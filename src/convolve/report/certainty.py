@@ -1,7 +1,5 @@
 """What the model knows of its own certainty, and what that is worth on the test set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The page: what the run folder holds, and the functions that the template page.html shows it with."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

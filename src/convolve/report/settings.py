@@ -1,7 +1,5 @@
 """What was asked for, and where it ran: the recipe and the environment."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.recipe import Recipe, to_mapping

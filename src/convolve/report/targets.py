@@ -1,7 +1,5 @@
 """What the last evaluation says where the target is no single class: each class by itself, or numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -11,8 +11,6 @@ writing.py      write; reach.py says what a configuration may write
     modelPath       the trained model, as a model folder; a test also takes one of CNTK's own files there
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

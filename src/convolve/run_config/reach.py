@@ -1,7 +1,5 @@
 """What a configuration, which may be a stranger's, may write: new files and its own, in places that the user knows."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

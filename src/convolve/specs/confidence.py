@@ -1,7 +1,5 @@
 """What a recipe says of how sure its model's answers are to be."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convolve.specs.setting import setting

@@ -1,7 +1,5 @@
 """What a recipe says of a teacher."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convolve.errors import UsageError

@@ -1,7 +1,5 @@
 """What a recipe says of the network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """What a recipe says of a run: how long, how precisely and on what."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -6,8 +6,6 @@
 The two newest are kept: if the newest is damaged, the one before it is used, and the caller is told.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an evaluation says of each class, where an image has one, and of all classes alike. No torch is needed here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

@@ -6,12 +6,10 @@ cross-validation.
 Legend: N images, M of them that were held out (or as many quantiles), K classes or numbers, D features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +36,7 @@ class Confidence:
     distances_M: Tensor
     scores_M: Tensor
 
-    def asked(self, accept: float | None = None, coverage: float | None = None) -> Confidence:
+    def asked(self, accept: float | None = None, coverage: float | None = None) -> Self:
         """This, with other limits: of the part of images like these that get an answer, of how often a set holds an
         image's own class. None: as it is.
 
@@ -104,7 +102,7 @@ class Confidence:
         return {**measuring, "distances_M": self.distances_M, "scores_M": self.scores_M}
 
     @classmethod
-    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor], measures: bool = True) -> Confidence:
+    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor], measures: bool = True) -> Self:
         """The inverse of `tensors`; where it `measures` no distance, of the `LIMITS` alone. Raises ValueError or
         RuntimeError for what does not fit together."""
         parts, wanted = dict(tensors), {name: axes for name, axes in TENSORS.items() if measures or name in LIMITS}

@@ -1,7 +1,5 @@
 """The C library's memory, told to stay: without it each step maps and returns the same megabytes."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

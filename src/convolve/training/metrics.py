@@ -4,8 +4,6 @@ single class.
 N images, K classes or numbers. Nothing here is a mean of means: each figure is over all images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

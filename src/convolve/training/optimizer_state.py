@@ -1,7 +1,5 @@
 """The state of an optimizer as a checkpoint holds it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

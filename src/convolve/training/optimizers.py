@@ -27,8 +27,6 @@ The torch._foreach_ functions take whole lists of tensors: an update is a handfu
 parameters there are. torch.optim is itself written with them and they have kept their form since torch 1.9.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -8,8 +8,6 @@ variance of their own, all others one between them. So little is stored, and few
 Legend: N images, K classes, D features, R directions.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """What is known of the steps of an epoch before it begins: samples, shards, step sizes, reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """Which arithmetic a run computes in, and the self-test by which "auto" decides."""
 
-from __future__ import annotations
-
 import math
 import platform
 import time

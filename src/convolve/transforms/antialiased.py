@@ -5,8 +5,6 @@ pixel that comes out is the mean of those within a triangle around its center, w
 the image shrinks one over the scale. Pillow's BILINEAR and torch's `interpolate` have this filter, too.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.transforms.transform import Image, Size

@@ -1,7 +1,5 @@
 """CutMix: a rectangle out of another image, and as much of its label."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a model wants its images to be, and how any image becomes that: one description, read by all who ask a model."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal

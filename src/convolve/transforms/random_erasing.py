@@ -1,7 +1,5 @@
 """RandomErasing: a rectangle somewhere in the image, of one gray level or of noise."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

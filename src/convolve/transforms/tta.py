@@ -3,8 +3,6 @@
 The image itself, moved a little, in corners, and mirrored.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

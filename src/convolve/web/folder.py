@@ -1,7 +1,5 @@
 """The folder: the page, the model in ONNX, and what the page must know of it. It gets its name when all is there."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

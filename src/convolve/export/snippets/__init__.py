@@ -4,8 +4,6 @@ They scale images as the model's own were, to the level of 255: by OpenCV where 
 their own.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import partial
