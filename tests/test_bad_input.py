@@ -50,8 +50,8 @@ SETTINGS = [
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),
-    (["run.epochs"], 2, ["--set wants PATH=VALUE", "'run.epochs'"]),
-    (["=3"], 2, ["--set wants PATH=VALUE"]),
+    (["run.epochs"], 2, ["--set takes PATH=VALUE", "'run.epochs'"]),
+    (["=3"], 2, ["--set takes PATH=VALUE"]),
 ]
 
 

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class SectionedCommand(TyperCommand):
-    """Its options stand below the titles that they carry as `rich_help_panel`."""
+    """A command whose options are listed under the titles given as `rich_help_panel`."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -23,7 +23,7 @@ class SectionedCommand(TyperCommand):
 
 
 def grouped(groups: Mapping[str, tuple[str, ...]]) -> type[TyperGroup]:
-    """A command that lists the names of its commands below the titles of `groups`."""
+    """A command that lists its subcommands under the titles of `groups`."""
 
     class Grouped(TyperGroup):
         def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -1,1 +1,2 @@
-"""What can be done to images, one file each: a frozen value that draws its random choices and applies them."""
+"""Image transforms, one per file: a frozen value that draws its random choices, and a pure function that applies
+them."""
