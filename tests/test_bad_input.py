@@ -40,8 +40,8 @@ SETTINGS = [
     (["data.validation_fraction=0.9999"], 2, ["data.validation_fraction", "nothing of 600 images"]),
     (["data.order=cntk"], 2, ["data.order=cntk", "convolve prepare mnist"]),
     (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
-    (["data.target=number"], 3, ["its labels are for data.target=class, not number"]),
-    (["data.target=classes"], 3, ["its labels are for data.target=class, not classes"]),
+    (["data.target=number"], 3, ["its labels suit data.target=class, not number"]),
+    (["data.target=classes"], 3, ["its labels suit data.target=class, not classes"]),
     (
         ["data.target=number", "run.criterion=cross_entropy"],
         2,

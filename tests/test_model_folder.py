@@ -76,12 +76,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "other network": (
         altered(model=TINY | {"variant": ""}),
         3,
-        ["weights.safetensors does not fit it", "conv1"],
+        ["weights.safetensors does not fit the network", "conv1"],
     ),
     "sizes that nobody has": (
         altered(preprocess=SIZE | {"height": 60_000, "width": 60_000}, model=TINY | {"variant": ""}),
         3,
-        ["weights.safetensors does not fit it"],
+        ["weights.safetensors does not fit the network"],
     ),
     "endless weights": (
         replaced("weights.safetensors", lambda path: path.symlink_to("/dev/zero")),

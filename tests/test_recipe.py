@@ -137,7 +137,7 @@ def test_bad_files_name_the_place(content: str, message: str, tmp_path: Path) ->
         ("a.yaml", "a: &a {<<: *a}\n", r"a recipe must not use YAML aliases"),
         ("a.yaml", "name: a\nrun:\n  epochs: " + "[" * 5000, r"nested too deeply"),
         ("a.json", "[" * 100_000, r"nested too deeply"),
-        ("a.json", " " * (1 << 20) + "{}", r"1,048,578 bytes, at most 1,048,576 are expected"),
+        ("a.json", " " * (1 << 20) + "{}", r"1,048,578 bytes, but at most 1,048,576 are expected"),
     ],
 )  # fmt: skip
 def test_files_that_stand_for_more_than_they_hold(name: str, content: str, message: str, tmp_path: Path) -> None:

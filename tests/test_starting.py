@@ -175,7 +175,7 @@ def test_a_network_that_is_no_classifier_becomes_one(gives_maps: bool, photograp
     shapes = {"images": (3, 16, 16)}, {"out": (3, 16, 16) if gives_maps else (1,)}
     Network(NoClassifier(gives_maps).eval(), *shapes).export(net)
     if gives_maps:
-        with pytest.raises(UnsupportedError, match=r"net\.onnx: no output is a score .* reads with model\.cut=NODE"):
+        with pytest.raises(UnsupportedError, match=r"net\.onnx: no output is a score .* attached to with model\.cut=NODE"):
             started(STANDING, net, photographs, tmp_path / "run")
     else:
         assert (
@@ -267,5 +267,5 @@ def test_without_epochs_the_training_is_the_fit_of_a_head(photographs: Path, tmp
     confidence = run.model.confidence
     assert confidence and confidence.record.learned_from == "cross-validation"
     assert run.model.module.head.weight.any()  # type: ignore[union-attr, operator]
-    with pytest.raises(UsageError, match=r"model\.head=mlp is trained in epochs"):
+    with pytest.raises(UsageError, match=r"model\.head=mlp needs training"):
         train(resolve(recipe, {"model.head": "mlp"}), data=str(photographs), out=tmp_path / "mlp")

@@ -81,7 +81,7 @@ def empty_row(path: Path) -> None:
 
 BAD = {
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["cut off or damaged", "get it again"]),
-    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["no Parquet file"]),
+    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["not a Parquet file"]),
     "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of the images"]),
     "no label column": (lambda path: write_parquet(path, range(6), None, label=None), ["--columns label=NAME"]),
     "rows without labels": (
@@ -90,7 +90,7 @@ BAD = {
     "hidden labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is none of"],
     ),
-    "images that lie elsewhere": (empty_row, ["row 1", "has no image in it"]),
+    "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip
 
 

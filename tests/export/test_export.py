@@ -382,7 +382,7 @@ def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkey
     ("archive", "case", "code", "words"),
     [
         ("oracle", "roipool", 4, "torch.export cannot trace roi_pool"),
-        ("oracle", "times_vec", 2, "say which image they are with --image-shape"),
+        ("oracle", "times_vec", 2, "give the image shape that they represent with --image-shape"),
     ],
 )
 def test_networks_that_classify_no_image(

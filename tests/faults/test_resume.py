@@ -343,7 +343,7 @@ def test_a_killed_run_has_no_model_and_says_how_to_get_one(
     arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
 ) -> None:
     outcome = convolve("evaluate", killed, *arguments[2:4])
-    assert_refused(outcome, 2, "without a model", f"`convolve train {killed}", f"--out {killed}`")
+    assert_refused(outcome, 2, "that has no model", f"`convolve train {killed}", f"--out {killed}`")
     assert convolve("train", killed, "--out", killed, *arguments[2:4]).code == 0
     assert_same_training(undisturbed, killed)
 

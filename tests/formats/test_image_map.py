@@ -147,7 +147,7 @@ def test_what_is_written_is_read(tmp_path):
     read = read_image_map(path)
     assert list(zip(locations(read), read.labels_N.tolist(), strict=True)) == images
     for name in ("a\tb", "a\nb", "a\rb", ""):
-        with pytest.raises(UsageError, match="no place in a map file"):
+        with pytest.raises(UsageError, match="cannot stand in a map file"):
             write_image_map(path, [(name, 1)])
     assert locations(read_image_map(path)) == [name for name, _ in images]  # the refused ones left it as it was
 

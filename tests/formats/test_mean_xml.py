@@ -84,9 +84,9 @@ XML = (
         ("", "", None),
         ("<data>1. -2.5e0", "<data>\n1.\n\n-2.5 ", None),
         ("'1.0'?>", "'1.0'?><!-- a comment -->", None),
-        ("</opencv_storage>", "", r"line 2, column \d+: no well-formed XML"),
-        (XML, "", "line 1, column 1: no well-formed XML"),
-        (XML, "\x00\x01", "no well-formed XML"),
+        ("</opencv_storage>", "", r"line 2, column \d+: not well-formed XML"),
+        (XML, "", "line 1, column 1: not well-formed XML"),
+        (XML, "\x00\x01", "not well-formed XML"),
         ("opencv_storage", "storage", "the outermost element must be opencv_storage, it is storage"),
         ("<Row>1</Row>", "", "opencv_storage has no Row; it has Channel, Col, MeanImg"),
         ("<Row>1<", "<Row>2<", "Channel x Row x Col is 1 x 2 x 2, but MeanImg holds 2 values"),
@@ -100,8 +100,8 @@ XML = (
         ("-2.5e0", ".Nan", "value 2 of MeanImg must be a finite number"),
         ("-2.5e0", "1e39", "value 2 of MeanImg must be a finite number"),
         ("'1.0'?>", "'1.0' encoding='klingon'?>", "XML|encoding"),
-        ("\n<opencv_storage>", "<!DOCTYPE x [<!ENTITY e 'eee'>]><opencv_storage>&e;", "XML of a kind that is not read"),
-        ("\n<opencv_storage>", "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><opencv_storage>", "XML of a kind"),
+        ("\n<opencv_storage>", "<!DOCTYPE x [<!ENTITY e 'eee'>]><opencv_storage>&e;", "an unsupported kind of XML"),
+        ("\n<opencv_storage>", "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><opencv_storage>", "unsupported kind of XML"),
     ],
 )
 def test_variants_and_refusals(tmp_path, old, new, message):

@@ -22,13 +22,13 @@ from convolve.formats.lmdb import DATA_FILE, lmdb_records
 
 Bytes = bytes | mmap.mmap
 
-_MOST_FIELDS = 1000  # of one record; Caffe writes seven, but for floats that are not packed
+_MOST_FIELDS = 1000  # bytes of one record's fields; Caffe writes seven fields, except for unpacked floats
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _ENCODED = 1, 2, 3, 4, 5, 7
 
 
 class Datum(NamedTuple):
-    """The image lies in [start, stop)."""
+    """The image's bytes are [start, stop)."""
 
     channels: int
     height: int
@@ -41,7 +41,7 @@ class Datum(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CaffeLmdb:
-    """The records in `file` under their `keys`, in whose order Caffe reads; the images stay there.
+    """The records in `file` under their `keys`, in Caffe's reading order; the images stay on disk.
 
     `ranges_N2`: where each record begins and ends, in bytes.
     """
@@ -55,7 +55,7 @@ class CaffeLmdb:
         return len(self.keys)
 
     def read(self, index: int) -> bytes:
-        """The bytes of image `index`, as a file would have them: plain pixels become a PNM file."""
+        """The bytes of image `index`, as an image file: plain pixels become a PNM file."""
         start, end = map(int, self.ranges_N2[index])
         with self.file.open("rb") as file:
             file.seek(start)
@@ -63,11 +63,11 @@ class CaffeLmdb:
         return _as_file(record, self.place(index))
 
     def place(self, index: int) -> str:
-        """How messages call image `index`."""
+        """The name of image `index` in messages."""
         return _place(self.file, self.keys[index])
 
     def identity(self) -> bytes:
-        """What tells these records from others, wherever they lie."""
+        """Bytes that identify these records, independent of their location."""
         return b"\n".join(self.keys) + self.ranges_N2.tobytes()
 
 
@@ -95,7 +95,7 @@ def _place(path: Path, key: bytes) -> str:
 
 
 def _datum(data: Bytes, start: int, stop: int, place: str) -> Datum:
-    """The fields of the record in [start, stop), whose last one counts where there are two, as in Protocol Buffers."""
+    """The fields of the record in [start, stop); of a repeated field, the last one counts, as in Protocol Buffers."""
     numbers = dict.fromkeys((_CHANNELS, _HEIGHT, _WIDTH, _LABEL, _ENCODED), 0)
     image, at, left = (start, start), start, _MOST_FIELDS
     while at < stop:
@@ -122,7 +122,7 @@ def _datum(data: Bytes, start: int, stop: int, place: str) -> Datum:
 
 
 def _varint(data: Bytes, at: int, stop: int, place: str) -> tuple[int, int]:
-    """The number at `at`, and where it ends."""
+    """The number at `at`, and the offset where it ends."""
     result = 0
     for count in range(min(10, stop - at)):
         byte = data[at + count]
@@ -133,7 +133,7 @@ def _varint(data: Bytes, at: int, stop: int, place: str) -> tuple[int, int]:
 
 
 def _no_datum(place: str) -> FormatError:
-    return FormatError(place, "", "this is no Datum of Caffe, or a damaged one; make the LMDB again")
+    return FormatError(place, "", "this is not a Datum of Caffe, or a damaged one; make the LMDB again")
 
 
 def _as_file(record: bytes, place: str) -> bytes:
