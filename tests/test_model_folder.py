@@ -86,12 +86,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "endless weights": (
         replaced("weights.safetensors", lambda path: path.symlink_to("/dev/zero")),
         3,
-        ["weights.safetensors: it is no ordinary file"],
+        ["weights.safetensors: it is not a regular file"],
     ),
     "weights from a pipe": (
         replaced("weights.safetensors", os.mkfifo),
         3,
-        ["weights.safetensors: it is no ordinary file"],
+        ["weights.safetensors: it is not a regular file"],
     ),
     "head of a folder": (replaced("model.json", Path.mkdir), 3, ["cannot read", "model.json: Is a directory"]),
     "a text for an error": (

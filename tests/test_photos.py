@@ -101,8 +101,8 @@ def test_the_packaged_weights_are_those_of_efficientnet_lite0() -> None:
     [
         ("hole", "did you mean 'whole'"),
         ("auto:soon", "auto: takes a number of minutes, for example auto:5"),
-        ("auto:0", "must be auto:MINUTES, of more than 0"),
-        ("auto:nan", "must be auto:MINUTES, of more than 0"),
+        ("auto:0", "must be auto:MINUTES, with more than 0"),
+        ("auto:nan", "must be auto:MINUTES, with more than 0"),
     ],
 )
 def test_a_plan_that_is_none(installed: None, asked: str, said: str) -> None:

@@ -258,7 +258,7 @@ def test_translation(convolve: Convolve, config: list[str], tmp_path: Path) -> N
     step = read_job(config).steps[0]
     assert isinstance(step, TrainStep)
     assert from_mapping(yaml.safe_load(text)) == recipe_of(step)
-    assert "CNTK: always so in BrainScript" in text
+    assert "CNTK: always true in BrainScript" in text
     assert load(tmp_path / "net.network").class_names == ("0", "1", "2")
 
 

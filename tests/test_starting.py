@@ -203,7 +203,7 @@ def flat(tmp_path: Path) -> Path:
 
 def test_what_cannot_be_is_refused_in_one_sentence(photographs: Path, tmp_path: Path, convolve: Convolve) -> None:
     path = flat(tmp_path)
-    with pytest.raises(UsageError, match=r"images of 8x8 only: .*; leave data\.image_size out, or let model\.cut"):
+    with pytest.raises(UsageError, match=r"images of 8x8 only: .*; leave data\.image_size out, or truncate"):
         train(
             resolve(STANDING, {"model.start": str(path), "data.image_size": 16}),
             data=str(photographs), out=tmp_path / "run",
@@ -248,7 +248,7 @@ def test_arch_says_which_network_a_checkpoint_holds(photographs: Path, tmp_path:
     assert_refused(convolve("train", "mnist", *words, "--arch", "resnet18"), 3, "does not fit resnet18: ")
     outcome = convolve("train", "mnist", *words, "--arch", "resnet20", "--threads", 1)
     assert outcome.code == 0, outcome.err
-    assert "fc of 5 classes, gives way to a fresh linear head for 3 classes" in outcome.err
+    assert "fc of 5 classes, is replaced by a new linear head for 3 classes" in outcome.err
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (recipe["model"]["start"], recipe["model"]["arch"]) == (str(tmp_path / "net.pth"), "resnet20")
     assert "start" not in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["model"]
@@ -263,7 +263,7 @@ def test_without_epochs_the_training_is_the_fit_of_a_head(photographs: Path, tmp
     notes: list[str] = []
     run = train(recipe, data=str(photographs), out=tmp_path / "run", progress=lambda kind, values: notes.append(
         str(values.get("message"))))  # fmt: skip
-    assert any("gives way to a fresh linear head for 3 classes" in note for note in notes)
+    assert any("is replaced by a new linear head for 3 classes" in note for note in notes)
     confidence = run.model.confidence
     assert confidence and confidence.record.learned_from == "cross-validation"
     assert run.model.module.head.weight.any()  # type: ignore[union-attr, operator]

@@ -105,7 +105,7 @@ def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve
 def test_images_of_an_archive_stay_where_they_are_unpacked_for_a_moment(folder: Path, convolve: Convolve) -> None:
     archive = shutil.make_archive(str(folder.parent / "photos"), "zip", folder)
     outcome = convolve("check-data", archive, "--write-table", folder / "a.csv")
-    assert_refused(outcome._replace(out=""), 2, "unpack it where it can stay")
+    assert_refused(outcome._replace(out=""), 2, "unpack it permanently")
 
 
 def test_several_labels_and_numbers(tmp_path: Path, convolve: Convolve) -> None:

@@ -158,7 +158,7 @@ def test_offline_says_what_belongs_where() -> None:
     [
         ("empty", r"no CIFAR-10 in .*empty; put cifar-10-binary\.tar\.gz or cifar-10-python\.tar\.gz into .*empty"),
         ("nowhere", r"nowhere does not exist; give a folder that holds cifar10$"),
-        ("text.txt", r"text\.txt: no tar archive, or a damaged one"),
+        ("text.txt", r"text\.txt: not a tar archive, or a damaged one"),
     ],
 )
 def test_no_data_there(where: str, message: str, tmp_path: Path) -> None:

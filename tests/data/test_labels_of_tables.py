@@ -83,7 +83,7 @@ def test_numbers(tmp_path: Path) -> None:
             "line 3: age is old",
         ),
         ("path,value\na.png,31\nb.png,nan\n", NUMBER, "line 3: the number value is missing"),
-        ("path,age\na.png,31\n", NUMBER, "say which it is with --columns label=NAME"),
+        ("path,age\na.png,31\n", NUMBER, "name it with --columns label=NAME"),
         (
             "path,a,b\na.png,x,y\n",
             DataOptions(Columns.parse("label=a,label=b")),

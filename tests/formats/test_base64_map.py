@@ -67,5 +67,5 @@ def test_text_that_is_no_base64_is_named(write, text):  # CNTK warns and drops t
     images = read_base64_map(write(f"1\t{T}\n2\t{text}\n") if "\t" not in text else write(f"0\t1\t{T}\n0\t2\t{text}\n"))
     assert images.read(0) == IMAGES[0]
     start = images.place(1).rsplit(" ", 1)[1]
-    with pytest.raises(FormatError, match=f"images.b64: byte {start}: the image is no base64"):
+    with pytest.raises(FormatError, match=f"images.b64: byte {start}: the image is not base64"):
         images.read(1)

@@ -213,7 +213,7 @@ def test_tiff_files_without_a_white_are_refused_by_name(shape):
 
 
 def test_what_is_known_and_not_decoded_is_named():
-    with pytest.raises(FormatError, match=r"^name: the file is PDF, which is not decoded; convert to JPEG or PNG$"):
+    with pytest.raises(FormatError, match=r"^name: the file is PDF, which cannot be decoded; convert to JPEG or PNG$"):
         decode_image(b"%PDF-1.7", "name")
 
 

@@ -139,7 +139,7 @@ def test_of_equal_tags_in_a_tiff_file_the_first_counts_as_for_libtiff():
 
 @pytest.mark.parametrize("kind", [2, 5, 6, 8, 9, 11, 12, 13, 16])
 def test_sizes_of_unusual_types_in_a_tiff_file_are_refused(kind):
-    with pytest.raises(FormatError, match=r"^name: a TIFF file whose size is no number of the usual types"):
+    with pytest.raises(FormatError, match=r"^name: a TIFF file whose size has an unusual type"):
         read_header(tiff((256, kind, 9000), (257, kind, 9000), (256, 4, 28), (257, 4, 28)), "name")
 
 

@@ -96,7 +96,7 @@ XML = (
         ("MeanImg", "Mean", "there is no MeanImg, but Channel, Row, Col, Mean"),
         ("<cols>2", "<cols>3", "MeanImg is 1 x 3, but holds 2 values"),
         ("<dt>f", "<dt>u", 'MeanImg has the type \'u\'; "f" and "d" are read'),
-        ("-2.5e0", "cat", "value 2 of MeanImg must be a finite number, it is 'cat'"),
+        ("-2.5e0", "cat", "value 2 of MeanImg must be a finite number, got 'cat'"),
         ("-2.5e0", ".Nan", "value 2 of MeanImg must be a finite number"),
         ("-2.5e0", "1e39", "value 2 of MeanImg must be a finite number"),
         ("'1.0'?>", "'1.0' encoding='klingon'?>", "XML|encoding"),
@@ -116,7 +116,7 @@ def test_variants_and_refusals(tmp_path, old, new, message):
 
 
 def test_a_mean_file_has_no_color_axes_and_the_reverse(tmp_path):
-    with pytest.raises(FormatError, match="there is no EigVal, but Channel, Row, Col, MeanImg"):
+    with pytest.raises(FormatError, match="there is no EigVal; there is Channel, Row, Col, MeanImg"):
         read_color_axes(GOLDEN / "mean32.xml")
     with pytest.raises(FormatError, match="has no Channel; it has EigVal, EigVec"):
         read_mean_xml(GOLDEN / "lighting.xml")

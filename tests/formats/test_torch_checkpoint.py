@@ -177,7 +177,7 @@ def test_claims_that_the_file_does_not_hold(tmp_path, claim, message):
 @pytest.mark.parametrize("value", [Runs(), {"a": [Runs()]}, eval, slice(3)], ids=["call", "in", "name", "builtin"])
 @pytest.mark.parametrize("form", ["zip", "legacy"])
 def test_what_would_run_is_refused_by_name(tmp_path, form, value):
-    with pytest.raises(FormatError, match=r"byte \d+.*: it names '.*', which is neither imported nor run"):
+    with pytest.raises(FormatError, match=r"byte \d+.*: it names '.*', which is neither imported nor executed"):
         read_checkpoint(save(value, tmp_path / "x.pth", form))
 
 

@@ -207,4 +207,4 @@ def test_numbers_are_learned_from_columns_as_from_ctf(convolve: Convolve, folder
     text = NUMBERS.format(reader=READERS[1]).replace("SquareError", "CrossEntropyWithSoftmax")
     (folder / "net.cntk").write_text(text, encoding="utf-8")
     outcome = convolve("run", "net.cntk", "makeMode=false")
-    assert outcome.code == 2 and "the criterion tells classes apart; give it labelDim" in outcome.err
+    assert outcome.code == 2 and "the criterion is for classes; give it labelDim" in outcome.err

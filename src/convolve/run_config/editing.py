@@ -1,4 +1,4 @@
-"""edit: networks that are made of trained ones, saved as models."""
+"""edit: networks made from trained ones, saved as models."""
 
 from __future__ import annotations
 
