@@ -175,7 +175,9 @@ def test_a_network_that_is_no_classifier_becomes_one(gives_maps: bool, photograp
     shapes = {"images": (3, 16, 16)}, {"out": (3, 16, 16) if gives_maps else (1,)}
     Network(NoClassifier(gives_maps).eval(), *shapes).export(net)
     if gives_maps:
-        with pytest.raises(UnsupportedError, match=r"net\.onnx: no output is a score .* attached to with model\.cut=NODE"):
+        with pytest.raises(
+            UnsupportedError, match=r"net\.onnx: no output is a score .* attached to with model\.cut=NODE"
+        ):
             started(STANDING, net, photographs, tmp_path / "run")
     else:
         assert (

@@ -223,5 +223,5 @@ def test_several_classes_know_what_is_none_of_them(pictures: Path, tmp_path: Pat
     assert json.loads(convolve("evaluate", run, "--data", tags, "--json").out)["accept"] == 0.9
     assert "none of these" in convolve("predict", run, *asked).out
     assert "How sure it is" in (run / "report.html").read_text()
-    assert_refused(convolve("predict", run, *asked, "--coverage", "0.8"), 2, "--coverage is for a model of one class")
+    assert_refused(convolve("predict", run, *asked, "--coverage", "0.8"), 2, "--coverage is for models of one class")
     assert_file_is_as_sure(convolve, run, tmp_path / "sure.onnx", asked)

@@ -80,10 +80,11 @@ def _touch(path: Path) -> None:
 
 @contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
-    """Yield a path of the same name, for a file or a folder, in a temporary folder of its own. On success everything in
-    that folder moves to the folder of `path`, `path` itself last, so that its companions are there before it. On
-    failure nothing moves. Leftovers of killed processes are removed. Links are replaced, not followed. Errors name
-    `path`.
+    """Yield a path of the same name, for a file or a folder, in a temporary folder of its own.
+
+    On success everything in that folder moves to the folder of `path`, `path` itself last, so that its companions are
+    there before it. On failure nothing moves. Leftovers of killed processes are removed. Links are replaced, not
+    followed. Errors name `path`.
     """
     final = Path(path)
     final = final.resolve() if final.is_dir() else final
@@ -117,8 +118,8 @@ def staged(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """As `replacing`, for a folder: yields an empty folder that takes the place of `path`, which must be missing or
-    empty."""
+    """As `replacing`, for a folder: yields an empty one that takes the place of `path`, which must be
+    missing or empty."""
     with staged(path) as folder:
         folder.mkdir()
         yield folder
@@ -186,8 +187,7 @@ _in_use: dict[Path, Lock] = {}
 
 
 def keep_in_use(folder: Path) -> None:
-    """Hold a shared lock of `folder` until this process ends: others can share it, but nobody can lock it
-    exclusively."""
+    """Hold a shared lock of `folder` until this process ends: nobody can lock it exclusively meanwhile."""
     if folder not in _in_use:
         with suppress(BlockingIOError):  # somebody holds it exclusively now
             _in_use[folder] = lock = hold(folder, shared=True)

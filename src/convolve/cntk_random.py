@@ -24,8 +24,7 @@ _ONE, _TWIST = np.uint64(1), np.uint64(0xB5026F5AA96619E9)
 
 
 class Draws:
-    """C++'s std::mt19937_64, block by block; numpy has only the 32-bit generator. Source: Nishimura, Matsumoto,
-    mt19937-64.c."""
+    """C++'s std::mt19937_64, block by block; numpy has only 32 bits. Source: Nishimura, Matsumoto, mt19937-64.c."""
 
     def __init__(self, seed: int) -> None:
         words = [seed & _WORD]
@@ -115,9 +114,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Distribution:
-    """The initial distribution of a parameter: the `kind` of numbers; `scale` and `mode` determine their spread. In
-    CNTK's order, a parameter's last `output_rank` axes lead to outputs and its first `filter_rank` axes are those of a
-    filter; the fans follow from these (Glorot and Bengio 2010, He et al. 2015).
+    """The initial distribution of a parameter: the `kind` of numbers; `scale` and `mode` determine their spread.
+
+    In CNTK's order, a parameter's last `output_rank` axes lead to outputs and its first `filter_rank` axes are those of
+    a filter; the fans follow from these (Glorot and Bengio 2010, He et al. 2015).
     """
 
     kind: str

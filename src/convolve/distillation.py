@@ -1,5 +1,4 @@
-"""The teacher of a training: a network that gets the same batches as the student, and whose probabilities show how
-similar the classes are."""
+"""The teacher of a training: a network that gets the same batches as the student, which learns its probabilities."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ from convolve.transforms.preprocess import Preprocess
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """`order_K`: the index of each of the student's classes among the teacher's. `student`: the student's
-    preprocessing."""
+    """`order_K`: the index of each of the student's classes among the teacher's. `student`: its preprocessing."""
 
     model: Model
     spec: DistillationSpec
@@ -34,8 +32,8 @@ class Teacher:
     order_K: Tensor
 
     def __call__(self, loss_N: Tensor, logits_NK: Tensor, images_NCHW: Tensor) -> Tensor:
-        """The loss including the teacher's part, multiplied by T * T because a temperature T shrinks the gradients by
-        that factor."""
+        """The loss including the teacher's part, times T * T, since a temperature T shrinks the gradients by that
+        factor."""
         with torch.no_grad():
             theirs_NK = self.model.module(self._seen(images_NCHW)).float()[:, self.order_K]
         temperature, weight = self.spec.temperature, self.spec.weight

@@ -52,9 +52,10 @@ def usable_cores() -> int:
 
 
 def idle_cores() -> int:
-    """How many of the usable cores other processes leave idle, and at least 1; all if the system does not say. Reads
-    the counters of /proc/stat twice. They count hundredths of a second; a core that is busy for less than a fifth of
-    the time counts as idle.
+    """How many of the usable cores other processes leave idle, and at least 1; all if the system does not say.
+
+    Reads the counters of /proc/stat twice. They count hundredths of a second; a core that is busy for less than a fifth
+    of the time counts as idle.
     """
     before, own_before, start = _busy_ticks(), time.process_time(), time.perf_counter()
     time.sleep(IDLE_WINDOW_SECONDS)

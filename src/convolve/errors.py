@@ -152,8 +152,10 @@ def brief(value: Any) -> str:
 
 
 def install_hint(extra: str) -> str:
-    """The command that adds `extra` to this installation, from where convolve itself was installed. No package index
-    has convolve yet, so `pip install convolve[...]` could install somebody else's package."""
+    """The command that adds `extra` to this installation, from where convolve itself was installed.
+
+    No package index has convolve yet, so `pip install convolve[...]` could install somebody else's package.
+    """
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").exists():
         return f"pip install -e {quoted(f'{clone}[{extra}]')}"

@@ -110,8 +110,7 @@ def log_odds(probabilities_K: NDArray[np.float32], class_index: int, by_itself: 
 
 
 def cells_for(model: Model) -> int:
-    """The number of cells per side for which `model` answers within PATIENCE_SECONDS here; measuring also
-    warms it up."""
+    """Cells per side for which `model` answers within PATIENCE_SECONDS here; measuring also warms it up."""
     images_NCHW = np.zeros((8, *model.preprocess.shape_CHW), np.uint8)
     model.probabilities(images_NCHW)
     start = time.perf_counter()

@@ -46,7 +46,9 @@ def fit_head(
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
     """Initialize a new linear head of `model` by logistic regression on its body's features; `start` keeps the
-    original. None if the head is not new, or not linear. A resumed run fits again, with the same result bit for bit.
+    original.
+
+    None if the head is not new, or not linear. A resumed run fits again, with the same result bit for bit.
     """
     if initial and start and not workers.rank:
         model.save(start)

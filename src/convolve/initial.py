@@ -89,8 +89,7 @@ def initial_model(recipe: Recipe, splits: Splits, folder: RunFolder) -> Initial 
 
 
 def _opened(spec: ModelSpec, splits: Splits) -> Model:
-    """The network in the file: truncated at `model.cut` if it was imported, and adapted to images if it takes plain
-    numbers."""
+    """The network in the file, truncated at `model.cut` if it was imported, for images if it takes plain numbers."""
     overrides = PreprocessOverrides(arch=spec.arch or None)
     try:
         model = load(spec.start, overrides, whole=True)
@@ -166,8 +165,7 @@ def _fresh_head(model: Model, recipe: Recipe, splits: Splits) -> tuple[str, tupl
 
 
 def _gives(model: Model) -> int:
-    """How many numbers an imported network gives per image; 0 if its output is no vector (axes of length 1 are
-    ignored)."""
+    """How many numbers an imported network gives per image, apart from axes of length 1; 0 if it gives no vector."""
     graph = model.architecture
     shape = graph.values()[graph.outputs[0]].shape if isinstance(graph, Graph) else (0,)
     return shape[0] if shape and prod(shape) == shape[0] else prod(shape) * (not shape)

@@ -36,8 +36,7 @@ def load(
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
     `overrides` adds what the model does not say about itself. With `node`, the model gives the features of that inner
-    layer.
-    A network with an `Objective` gives only its predictions, unless `whole` is true.
+    layer. A network with an `Objective` gives only its predictions, unless `whole` is true.
     """
     path, overrides = local_model(in_place_of(path)), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):

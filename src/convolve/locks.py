@@ -1,7 +1,8 @@
-"""Locks of folders and files: the only module that knows how each operating system locks. A lock ends with its process,
-however that ends. Windows cannot lock folders: there a file in the user's temporary folder stands for the folder and is
-removed with the lock, so a process with another temporary folder is not kept out. Some file systems have no locks:
-there nobody is kept out.
+"""Locks of folders and files: the only module that knows how each operating system locks.
+
+A lock ends with its process, however that ends. Windows cannot lock folders: there a file in the user's temporary
+folder stands for the folder and is removed with the lock, so a process with another temporary folder is not kept out.
+Some file systems have no locks: there nobody is kept out.
 """
 
 from __future__ import annotations

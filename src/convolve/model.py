@@ -84,8 +84,9 @@ class Model:
 
     @classmethod
     def from_module(cls, module: nn.Module, preprocess: Preprocess, class_names: Sequence[str]) -> Model:
-        """A model from your own network: `module` maps images_NCHW, normalized as `preprocess` says, to scores_NK. It
-        is copied into a graph through ONNX (the extra `onnx`), so that the model can be saved, converted and trained
+        """A model from your own network: `module` maps images_NCHW, normalized as `preprocess` says, to scores_NK.
+
+        It is copied into a graph through ONNX (the extra `onnx`), so that the model can be saved, converted and trained
         without its code. Raises UnsupportedError for operations that ONNX or the graph lacks.
         """
         graph = class_scores(graph_of_module(module, preprocess.shape_CHW))
@@ -96,8 +97,7 @@ class Model:
 
     @property
     def decoding(self) -> Decoding:
-        """How images are decoded for it: always in color, so that `fitted` can say when a gray network gets a color
-        image."""
+        """How images are decoded for it: always in color, so that `fitted` can mention the loss of color."""
         return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
@@ -117,8 +117,9 @@ class Model:
         )
 
     def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
-        """Images of any size, preprocessed for this model, each in `views` versions; see `transforms/tta.py`. Images
-        that cannot be read are reported together in one error, or skipped as `unreadable` says.
+        """Images of any size, preprocessed for this model, each in `views` versions; see `transforms/tta.py`.
+
+        Images that cannot be read are reported together in one error, or skipped as `unreadable` says.
         """
         unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
@@ -267,8 +268,7 @@ class Model:
         return ConfidentNetwork(self.with_features(), self.confidence).to(self.device)
 
     def ask(self, accept: float | None, coverage: float | None) -> None:
-        """Set other limits for answers; see `Confidence.asked`. Raises UsageError if the model has no confidence
-        record."""
+        """Set other limits for answers; see `Confidence.asked`. Raises UsageError if the model has no confidence."""
         require_known(self.confidence, accept, coverage)
         if self.confidence:
             self.confidence = self.confidence.asked(accept, coverage)

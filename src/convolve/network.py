@@ -29,8 +29,10 @@ from convolve.remote import local_model
 @dataclass(frozen=True, eq=False)
 class Network:
     """`module` takes the `inputs`, in this order and each with a leading batch axis, and returns the `outputs`: a
-    tensor, or a tuple of several. Both map names to shapes of one sample. Images are not preprocessed. `graph` is None
-    for one of our networks, whose module describes itself.
+    tensor, or a tuple of several.
+
+    Both map names to shapes of one sample. Images are not preprocessed. `graph` is None for one of our networks, whose
+    module describes itself.
     """
 
     module: nn.Module
@@ -54,8 +56,9 @@ class Network:
 
 
 def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: PreprocessOverrides | None = None) -> Network:
-    """Open any network: what `load` opens, and networks that are not image classifiers. `outputs` are names of nodes,
-    the file's or ours; without them, the network's own outputs.
+    """Open any network: what `load` opens, and networks that are not image classifiers.
+
+    `outputs` are names of nodes, the file's or ours; without them, the network's own outputs.
     """
     path, overrides = local_model(Path(path)), overrides or PreprocessOverrides()
     loader = None if is_folder(path) else find_loader(path)
@@ -74,8 +77,7 @@ def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: Preproc
 
 
 def graph_of_module(module: nn.Module, shape_CHW: tuple[int, int, int]) -> Graph:
-    """The graph that a module computes for images_NCHW, obtained through ONNX. Raises ConvolveError if its outputs
-    differ."""
+    """The graph of what a module computes for images_NCHW, through ONNX. Raises ConvolveError if its outputs differ."""
     onnx_form.check_packages()
     source = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
     images_NCHW = torch.randn(4, *shape_CHW, generator=torch.Generator().manual_seed(0))

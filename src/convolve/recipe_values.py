@@ -166,8 +166,8 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value never replaces a
-    mapping."""
+    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value never
+    replaces parts."""
     mapping: dict[str, Any] = {}
     for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):
         *parts, name = path.split(".")

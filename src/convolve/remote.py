@@ -194,8 +194,7 @@ def _fetch(url: str, known: State, path: Path) -> None:
 
 
 def _part(url: str, start: int, end: int, size: int) -> bytes:
-    """The bytes from `start` to `end`, all of them; if the server does not support ranges, cut out of the
-    whole object."""
+    """The bytes from `start` to `end`, all of them; if the server has no ranges, cut out of the whole object."""
 
     def ask(store: Any, path: str) -> bytes:
         content: bytes = store.cat_file(path, start=start, end=end)

@@ -1,5 +1,6 @@
-"""A recipe trained with several seeds: the runs, and their summary. The runs are ordinary run folders: one that
-`convolve train --seed` has started or finished is reused.
+"""A recipe trained with several seeds: the runs, and their summary.
+
+The runs are ordinary run folders: one that `convolve train --seed` has started or finished is reused.
 """
 
 from __future__ import annotations

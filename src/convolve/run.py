@@ -55,12 +55,10 @@ def train(
     list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there is resumed, with
     the same result bit for bit; a finished one is refused unless `restart`. `from_model` sets the recipe's model.start.
     `workers` are those that a launcher has started; only the first writes and calls `progress` (default: a bar in
-    notebooks).
-    `each_epoch` is called after each epoch with the model and the epoch's number, from 1; `report`, such as
+    notebooks). `each_epoch` is called after each epoch with the model and the epoch's number, from 1; `report`, such as
     `write_report`, is called at the end with the folder, while it is still locked. `overrides` are fields of `RunSpec`:
-    epochs=5, seed=1,
-    precision="fp32". Afterwards torch keeps the run's number of threads, has TF32 off and flushes denormal numbers
-    (`torch.set_flush_denormal`), so that the model answers bit for bit as evaluated.
+    epochs=5, seed=1, precision="fp32". Afterwards torch keeps the run's number of threads, has TF32 off and flushes
+    denormal numbers (`torch.set_flush_denormal`), so that the model answers bit for bit as evaluated.
     """
     began = time.perf_counter()
     settings = {f"run.{name}": value for name, value in overrides.items()}

@@ -1,5 +1,7 @@
-"""Jinja2 templates, with filters that format numbers and names for people. HTML is always escaped: text from data
-(class names, file names) cannot become markup. In Markdown the filter `plain` ensures this.
+"""Jinja2 templates, with filters that format numbers and names for people.
+
+HTML is always escaped: text from data (class names, file names) cannot become markup. In Markdown the filter `plain`
+ensures this.
 """
 
 from __future__ import annotations

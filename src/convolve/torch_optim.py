@@ -16,8 +16,7 @@ _NOT_HERE = {"Optimizer", "LBFGS", "SparseAdam"}  # the base class; one that nee
 
 
 def torch_optimizer(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-    """The class that `name` stands for, and its arguments with their defaults, without the learning rate, which the
-    schedule gives."""
+    """The class that `name` stands for, and its arguments with their defaults, without the learning rate."""
     import torch
 
     known = {
@@ -33,8 +32,7 @@ def torch_optimizer(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, A
 
 
 def checked_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given`, with each value in the form that the optimizer `name` takes; texts are those of `--set`: "0.9:0.95",
-    "none"."""
+    """`given`, with each value as the optimizer `name` takes it; texts are those of `--set`: "0.9:0.95", "none"."""
     _, known = torch_optimizer(name)
     for key in given:
         if key == "lr":

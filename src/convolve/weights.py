@@ -20,8 +20,7 @@ def packaged_file() -> Path | None:
 
 
 def in_place_of(path: str | Path) -> Path:
-    """The checkpoint if `path` is PACKAGED, otherwise `path`. Raises MissingDataError if the package is not
-    installed."""
+    """The checkpoint if `path` is PACKAGED, otherwise `path`. Raises MissingDataError if it is not installed."""
     if str(path) != PACKAGED:
         return Path(path)
     if file := packaged_file():

@@ -373,7 +373,9 @@ def test_a_missing_package_is_named(
 
 def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_form, "MOST_BYTES", 1000)
-    with pytest.raises(UnsupportedError, match=r"GiB, and an ONNX file is limited to 2; export an ExportedProgram \(\.pt2\)"):
+    with pytest.raises(
+        UnsupportedError, match=r"GiB, and an ONNX file is limited to 2; export an ExportedProgram \(\.pt2\)"
+    ):
         load(model).export(tmp_path / "digits.onnx")
     load(model).export(tmp_path / "digits.pt2")
 

@@ -61,7 +61,10 @@ def test_what_cntk_reads(write, content, labels):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.jpg 3\n", r": line 1: two or three columns separated by tabs are expected, but there is no tab in 'a.jpg 3'$"),
+        (
+            "a.jpg 3\n",
+            r": line 1: two or three columns separated by tabs are expected, but there is no tab in 'a.jpg 3'$",
+        ),
         ("a.jpg\t1\n\nb.jpg\t2\n", ": line 2: two or three columns"),
         ("a.jpg\t1\n\n", ": line 2: two or three columns"),
         ("a.jpg\t1\r\n\r\n", ": line 2: two or three columns"),

@@ -162,7 +162,9 @@ def test_images_that_lie_elsewhere_now(start: str, images: Path) -> None:
         source = open_table(images / "lists" / "t.csv", options=DataOptions(root=root))
         assert [source.file(index) for index in range(6)] == [str(images / "img" / f"{n}.png") for n in range(6)]
     if start:
-        with pytest.raises(DataError, match=r"is not below .*lists, neither with all its folders nor without the first"):
+        with pytest.raises(
+            DataError, match=r"is not below .*lists, neither with all its folders nor without the first"
+        ):
             open_table(images / "lists" / "t.csv", options=DataOptions(root=images / "lists"))
 
 

@@ -106,7 +106,9 @@ def test_without_npm(monkeypatch: pytest.MonkeyPatch) -> None:
         packed()
 
 
-@pytest.mark.parametrize(("code", "said"), [(1, r"npm cannot download .* \(no network\)"), (0, "another onnxruntime-web")])
+@pytest.mark.parametrize(
+    ("code", "said"), [(1, r"npm cannot download .* \(no network\)"), (0, "another onnxruntime-web")]
+)
 def test_what_npm_brings_is_compared(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(_command: list[str], cwd: str, **_options: Any) -> subprocess.CompletedProcess[bytes]:
         if not code:

@@ -96,8 +96,7 @@ def _first_of_each(digests_N: NDArray[np.uint64], seen_N: NDArray[np.bool_]) -> 
 
 
 def _candidates(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], boundary: int) -> tuple[_Partners, _Partners]:
-    """The likely partners of each image from `boundary` on among those before it, and of each image within its own
-    side."""
+    """The likely partners of each image from `boundary` on, among those before it and on its own side."""
     in_first, in_own = _Partners.none(len(shapes_NF)), _Partners.none(len(shapes_NF))
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):

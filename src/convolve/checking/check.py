@@ -77,9 +77,7 @@ def check_data(
     for part, look in zip(parts, looks, strict=True):
         check_quality(part, look, findings, threads, team)
     if parts:
-        pairs = list(
-            alike(parts[::-1], looks[::-1])
-        )  # test first: an image in both parts should leave the training part
+        pairs = list(alike(parts[::-1], looks[::-1]))  # test first: in both parts: leave it out of training
         for pair in pairs:
             _add_pair(pair, parts[::-1], findings)
         if model:

@@ -55,9 +55,10 @@ class Judging:
 def check_labels(
     parts: Sequence[Part], looks: Sequence[Looks], pairs: Sequence[Pair], judging: Judging, findings: Findings
 ) -> None:
-    """Add the doubtful labels, the most doubtful first, then the images far from all others. Images that look the same,
-    by `pairs`, are in the same fold. Classes of fewer than `FOLDS` images are not judged. Any network will do: its
-    classes do not matter.
+    """Add the doubtful labels, the most doubtful first, then the images far from all others.
+
+    Images that look the same, by `pairs`, are in the same fold. Classes of fewer than `FOLDS` images are not judged.
+    Any network will do: its classes do not matter.
     """
     judged = _Judged.of(parts, looks)
     body, features = _body_of(judging.model, judging.threads), []

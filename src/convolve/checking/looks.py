@@ -45,10 +45,12 @@ Progress = Callable[[str, int, int], None]  # name of the part, images that were
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """91 bytes an image. `seen_N`: whether it could be decoded; `shapes_NF` is 0 if there is nothing to compare.
-    `size_N2` is (rows, columns), upright, `turned_N` whether EXIF rotates it, `alpha_N` whether parts may be
-    transparent. `low_N` and `high_N` are the 5th and 99th percentiles of the gray levels, `spread_N` their standard
-    deviation. `sharpness_N` is infinite for images that are too small.
+    """91 bytes an image.
+
+    `seen_N`: whether it could be decoded; `shapes_NF` is 0 if there is nothing to compare. `size_N2` is (rows,
+    columns), upright, `turned_N` whether EXIF rotates it, `alpha_N` whether parts may be transparent. `low_N` and
+    `high_N` are the 5th and 99th percentiles of the gray levels, `spread_N` their standard deviation. `sharpness_N` is
+    infinite for images that are too small.
     """
 
     digests_N: NDArray[np.uint64]
@@ -156,8 +158,7 @@ def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.flo
 
 
 def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, bool, str]]:
-    """Fill in the looks of the images from `start` on; returns (index, is missing, error) of those that cannot be
-    decoded."""
+    """Fill in the looks of the images from `start` on; returns (index, is missing, error) of unreadable ones."""
     faults: list[tuple[int, bool, str]] = []
     thumbnails_NHW = np.zeros((min(_CHUNK, len(part) - start), SIDE, SIDE), np.uint8)
     for place, index in enumerate(range(start, start + len(thumbnails_NHW))):

@@ -97,10 +97,11 @@ def _blur(part: Part, index: int, content: bytes) -> tuple[str, str] | None:
 
 
 def sharpest_tile(gray_HW: NDArray[np.uint8]) -> float:
-    """Detail finer than 3 pixels, relative to detail finer than 7: a blur removes the first and keeps the second. An
-    image is compared with a blurred copy (F. Crete et al., The blur effect, 2007), as a ratio of standard deviations,
-    in the sharpest of the tiles with the strongest contours: a sharp object may have any background. Infinite for
-    images smaller than four tiles.
+    """Detail finer than 3 pixels, relative to detail finer than 7: a blur removes the first and keeps the second.
+
+    An image is compared with a blurred copy (F. Crete et al., The blur effect, 2007), as a ratio of standard
+    deviations, in the sharpest of the tiles with the strongest contours: a sharp object may have any background.
+    Infinite for images smaller than four tiles.
     """
     rows, columns = (side // _TILE for side in gray_HW.shape)
     if rows * columns < 4:

@@ -149,8 +149,7 @@ def csv_text(model: Model, safe: bool) -> Iterator[Output]:
 
 @contextmanager
 def arrays(path: Path) -> Iterator[Output]:
-    """A NumPy file with `paths` and `features` (N, ...) of the images that can be read, held in memory until the
-    end."""
+    """A NumPy file with `paths` and `features` (N, ...) of the readable images, held in memory until the end."""
     import numpy as np
 
     from convolve.atomic import replacing

@@ -99,7 +99,7 @@ def _transform_text(spec: Any) -> str:
 
 
 def schedule_text(rows: list[ScheduleRow]) -> str:
-    """One line per stretch of equal rates. PyTorch's and Caffe's rates are for the mean loss, without unit gain and
+    """One line per stretch of equal rates. PyTorch's and Caffe's are for the mean loss, without unit gain and
     dampening."""
     first = rows[0]
     toolkits = (

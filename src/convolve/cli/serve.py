@@ -45,7 +45,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="URL",
-            help="A website whose pages may call the API, or * for all. Repeatable.",
+            help="A website whose pages may ask, or * for all. Repeatable.",
             rich_help_panel=_DOOR,
         ),
     ] = None,
@@ -97,8 +97,7 @@ def serve(
     """Serve a web page and an API that ask a model.
 
     The page classifies a picture or a drawing, and shows the model's input and the regions that matter most. Programs
-    send images
-    to POST /predict; GET /docs describes the API.
+    send images to POST /predict; GET /docs describes the API.
 
     Example: convolve serve runs/mnist
     """

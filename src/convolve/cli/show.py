@@ -171,8 +171,7 @@ def _show_recipe(what: str, as_json: bool, data: str | None, options: Options) -
 
 
 def _network_of(recipe: Recipe, size: tuple[int, ...], classes: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """The recipe's network as a mapping and as text; empty if its size depends on the images, or the network on
-    model.start."""
+    """The recipe's network as a mapping and as text; empty if it depends on the images, or on model.start."""
     from convolve.models import bare_model
     from convolve.models.summary import summarize
     from convolve.weights import PACKAGED

@@ -50,8 +50,8 @@ def require_sayable(preprocess: Preprocess, path: Path) -> None:
     if preprocess.filter == "linear_antialiased":
         return
     raise UnsupportedError(
-        f"--any-size: the model's images are resized by OpenCV's \"{preprocess.filter}\", which ONNX's Resize cannot "
-        'say; it says "linear_antialiased", which the recipe photos uses. --with-preprocessing writes a file for '
+        f"--any-size: the model's images are resized by OpenCV's \"{preprocess.filter}\", which ONNX's Resize "
+        'lacks; it has "linear_antialiased", which the recipe photos uses. --with-preprocessing writes a file for '
         f"images of {preprocess.width}x{preprocess.height}, scaled outside"
     )
 
@@ -178,8 +178,7 @@ _WAYS = {"cover": _cover, "squash": _squash, "letterbox": _letterbox, "square": 
 
 
 def _resized(nodes: _Nodes, images_13HW: str, size: str) -> tuple[str, str]:
-    """(the images at that (height, width), rounded to whole levels; the size): the ONNX version of
-    `resize_antialiased`."""
+    """(the images at that (height, width), rounded to whole levels; the size): `resize_antialiased` in ONNX."""
     sizes = nodes.add("Concat", _whole(1, 3), size, axis=0)
     scaled = nodes.add(
         "Resize", images_13HW, "", "", sizes, mode="linear", antialias=1, exclude_outside=1,
@@ -236,8 +235,8 @@ def _behind(nodes: _Nodes, about: Description) -> None:
 
 
 def _compared(path: Path, before: Any, seen: Any, preprocess: Preprocess, about: Description) -> Parity:
-    """Compare both files; `seen` also gives the image `before` the network: one level there can change a quantized
-    network's output."""
+    """Compare both files; `seen` also gives the image `before` the network: one level there can change quantized
+    outputs."""
     run, worst = open_session(str(path)), 0.0
     for seed, factors in enumerate(_FACTORS):
         height, width = (

@@ -94,8 +94,9 @@ def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
 
 
 def natural_images(count: int, shape_CHW: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
-    """Random uint8 images_NCHW with the statistics of photographs. Amplitudes fall as 1 / frequency (D. J. Field,
-    1987), and the color channels are mostly correlated.
+    """Random uint8 images_NCHW with the statistics of photographs.
+
+    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the color channels are mostly correlated.
     """
     channels, height, width = shape_CHW
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))

@@ -114,8 +114,8 @@ def describe(preprocess: Preprocess, metadata: Metadata, options: Options) -> di
 
 
 def for_any_size(text: str, metadata: Metadata) -> str:
-    """The result of `describe` with preprocessing included, changed for a file of the same network that takes one
-    photograph of any size."""
+    """The result of `describe` with preprocessing, for a file of the same network that takes one photograph of any
+    size."""
     name, farthest = scores_of(metadata), metadata.confidence.farthest if metadata.confidence else None
     scores = _Port(PROBABILITIES if name == OUTPUT else name, "float32", "K", (len(metadata.class_names),))
     is_none = (_Port(NONE_OF_THESE, "bool", "", ()),) if farthest is not None else ()

@@ -35,8 +35,7 @@ def check_packages(names: tuple[str, ...] = PACKAGES) -> None:
 
 
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
-    """Write the program as one file. Raises UnsupportedError if ONNX lacks an operation, or if it is too large for one
-    file."""
+    """Write the program as one file. Raises UnsupportedError if ONNX lacks an operation, or if it is too large."""
     text = always_utf8(json.dumps(metadata, ensure_ascii=False))
     names = [metadata["output"]["name"], *(port["name"] for port in metadata["more_outputs"])]
     path.write_bytes(translated(program, [INPUT], names, {KEY: text}))
@@ -141,8 +140,10 @@ def note_of(module: nn.Module) -> str:
 
 class OnnxNetwork(nn.Module):
     """A file run by onnxruntime: images_NCHW -> scores_NK, whatever its input type, axis order and batch size; with
-    `distance`, if the file gives it, (scores_NK, distance_N). `to_logits` converts the file's output to that of a model
-    with its target; `independent`: see `evaluate`. Raises ModelError for a file that does not run.
+    `distance`, if the file gives it, (scores_NK, distance_N).
+
+    `to_logits` converts the file's output to that of a model with its target; `independent`: see `evaluate`. Raises
+    ModelError for a file that does not run.
     """
 
     def __init__(

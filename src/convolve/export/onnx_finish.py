@@ -23,8 +23,7 @@ OPSETS = range(
 
 
 def with_opset(path: Path, opset: int, feed_N: np.ndarray) -> None:
-    """Convert the file to another opset, with onnx's converter. Its answers to `feed_N` must stay the same, or it is
-    refused."""
+    """Convert the file to another opset, with onnx's converter. It is refused if its answers to `feed_N` change."""
     from onnx import version_converter
 
     if opset not in OPSETS:

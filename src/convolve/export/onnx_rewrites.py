@@ -1,5 +1,6 @@
-"""Patterns that torch's exporter writes and other tools mishandle, rewritten with the same result. Each row of
-`REWRITES` names the fault that it works around.
+"""Patterns that torch's exporter writes and other tools mishandle, rewritten with the same result.
+
+Each row of `REWRITES` names the fault that it works around.
 """
 
 from __future__ import annotations

@@ -33,8 +33,7 @@ _MEMBER_SIGN = re.compile(r"@[/\\]")
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A file, or the `member` of the archive `file`: of a zip or, if it has a `size`, the bytes from
-    `start` of a tar."""
+    """A file, or the `member` of the archive `file`: of a zip or, with a `size`, the bytes from `start` of a tar."""
 
     file: str
     member: str = ""
@@ -46,8 +45,7 @@ class Location:
 
 
 def parse_location(text: str) -> Location:
-    """Parse a location as written in a map file. Inside an archive, both kinds of slash separate folders,
-    as in CNTK."""
+    """A location as written in a map file. Inside an archive, both kinds of slash separate folders, as in CNTK."""
     if "@" not in text:
         return Location(text)
     file, *members = _MEMBER_SIGN.split(text, maxsplit=1)

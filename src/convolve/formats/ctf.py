@@ -39,12 +39,10 @@ class OtherDtypeError(FormatError):
 class CtfBlock:
     """Consecutive whole sequences of a file. For images each line is a sequence of one sample.
 
-    `samples`: for each stream its vectors (T, D), in the stream's dtype
-    `lengths`: for each stream the number of vectors in each sequence (N,)
-    `sample_counts_N`: how many samples CNTK counts for a sequence when it forms minibatches
-    `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks
-    `lines_N`: the line on which a sequence begins, from 1
-    `ids_N`: the ids of the sequences, uint64, if the lines have ids
+    `samples`: for each stream its vectors (T, D), in the stream's dtype `lengths`: for each stream the number of
+    vectors in each sequence (N,) `sample_counts_N`: how many samples CNTK counts for a sequence when it forms
+    minibatches `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks `lines_N`: the
+    line on which a sequence begins, from 1 `ids_N`: the ids of the sequences, uint64, if the lines have ids
     """
 
     samples: dict[str, np.ndarray]

@@ -1,4 +1,5 @@
 """The common case of CTF, many lines at once: whole numbers, with the same streams in the same order on every line.
+
 Anything else, damaged or not, is left to `ctf_grammar`; both give the same result.
 """
 

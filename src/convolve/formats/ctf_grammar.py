@@ -74,9 +74,10 @@ class Samples:
 
 
 class SequenceParser:
-    """Parses one sequence after another; `max_errors` is the number of errors tolerated in the whole file. A last line
-    without LF follows the same rules as all others (CNTK drops excess values there); as in CNTK, only a stream without
-    any value is an error there.
+    """Parses one sequence after another; `max_errors` is the number of errors tolerated in the whole file.
+
+    A last line without LF follows the same rules as all others (CNTK drops excess values there); as in CNTK, only a
+    stream without any value is an error there.
     """
 
     def __init__(self, path: object, streams: Sequence[StreamSpec], max_errors: int) -> None:

@@ -104,8 +104,7 @@ def _turns(header: Header, decoding: Decoding) -> bool:
 
 
 def _part(header: Header, size: tuple[int, int], decoding: Decoding, name: object) -> int:
-    """The divisor of the size to decode at: 1, 2, 4 or 8. Raises `DataError` if the image is too large at
-    all of them."""
+    """The divisor of the size to decode at: 1, 2, 4 or 8. Raises `DataError` if the image is too large at all."""
     height, width = size
     limit, pixels, least = decoding.max_pixels, height * width, decoding.min_size
     is_jpeg = header.kind == "JPEG"

@@ -46,9 +46,11 @@ _TURNED = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`height` and `width` in pixels as they are stored. `orientation`: EXIF's number for how to rotate them. `kind`:
-    see `image_kind`. A `progressive` JPEG file needs memory for all its pixels, at whatever size it is decoded.
-    `has_alpha`: parts may be transparent (PNG, WebP and TIFF).
+    """`height` and `width` in pixels as they are stored.
+
+    `orientation`: EXIF's number for how to rotate them. `kind`: see `image_kind`. A `progressive` JPEG file needs
+    memory for all its pixels, at whatever size it is decoded. `has_alpha`: parts may be transparent (PNG, WebP and
+    TIFF).
     """
 
     kind: str

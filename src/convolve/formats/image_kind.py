@@ -1,5 +1,7 @@
-"""The kind of an image file, determined by its first bytes, never by its name. Some kinds, such as cameras' raw files,
-cannot be decoded and are known only so that messages can name what was passed over.
+"""The kind of an image file, determined by its first bytes, never by its name.
+
+Some kinds, such as cameras' raw files, cannot be decoded and are known only so that messages can name what was passed
+over.
 """
 
 from __future__ import annotations

@@ -57,8 +57,10 @@ class ImageMap:
         return len(self.labels_N)
 
     def location(self, index: int) -> Location:
-        """The location of image `index`. A leading `.../` stands for the folder of the map file. Other relative paths
-        are relative to the working folder, as in CNTK. With `root`, both are relative to that; see `path_rules`.
+        """The location of image `index`.
+
+        A leading `.../` stands for the folder of the map file. Other relative paths are relative to the working folder,
+        as in CNTK. With `root`, both are relative to that; see `path_rules`.
         """
         text = self.text(index)
         if text.startswith((".../", "...\\")):

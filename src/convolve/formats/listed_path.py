@@ -18,15 +18,14 @@ _FILE = re.compile(r"file:(?://[^/]*)?(?=/)")
 
 @dataclass(frozen=True)
 class PathRules:
-    """Relative paths start at the folder `base`, which ends with its slash; in absolute ones, `moved_from` is replaced
-    by it."""
+    """Relative paths start at the folder `base`, which ends with its slash; in absolute ones, it replaces
+    `moved_from`."""
 
     base: str = ""
     moved_from: str = ""
 
     def location(self, text: str) -> Location:
-        """The image that a list calls `text`. Both kinds of slash separate folders, unless a file has that
-        very name."""
+        """The image that a list calls `text`. Both kinds of slash separate folders, unless a file has that name."""
         if text.startswith("file:") and (address := _FILE.match(text)):
             text = url2pathname(text[address.end() :])
         if self.moved_from and text.replace("\\", "/").startswith(self.moved_from):
@@ -41,9 +40,11 @@ class PathRules:
 
 
 def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
-    """The rules for the `paths` of a list. With `root`, relative ones start there. From the first absolute path that
-    has no file, as few leading folders as possible are removed, so that the rest exists below `root`; the same is done
-    to paths with the same beginning. Raises `MissingDataError` if nothing fits.
+    """The rules for the `paths` of a list.
+
+    With `root`, relative ones start there. From the first absolute path that has no file, as few leading folders as
+    possible are removed, so that the rest exists below `root`; the same is done to paths with the same beginning.
+    Raises `MissingDataError` if nothing fits.
     """
     if root is None:
         return PathRules(_start(base))

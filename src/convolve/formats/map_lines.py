@@ -56,7 +56,7 @@ def lists_paths(path: Path) -> bool:
 
 
 def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
-    """The lines of `file` with their line breaks. A line longer than `max_bytes` is a `BadLine`, and is not read
+    """The lines of `file` with their line breaks. A line longer than `max_bytes` is a `BadLine`, not read
     completely."""
     for line in iter(partial(file.readline, max_bytes), b""):
         if len(line) == max_bytes and not line.endswith(b"\n"):

@@ -33,8 +33,7 @@ _TYPES = {"f": np.float32, "d": np.float64}
 
 @dataclass(frozen=True, eq=False)
 class ColorAxes:
-    """Principal axes of a data set's colors, with channels in R, G, B order: `values` (3,), `vectors` (3,
-    3) by column."""
+    """Principal axes of a data set's colors, channels in R, G, B order: `values` (3,), `vectors` (3, 3) by column."""
 
     values: NDArray[np.float32]
     vectors: NDArray[np.float32]
@@ -58,8 +57,7 @@ def read_mean_xml(path: str | Path, layout: Layout = "interleaved_bgr") -> NDArr
 
 
 def write_mean_xml(path: str | Path, mean_HWC: NDArray[np.floating], layout: Layout = "interleaved_bgr") -> None:
-    """Write `mean_HWC` (channels in B, G, R order), atomically. Reading it with the same `layout` gives the
-    same bits."""
+    """Write `mean_HWC` (channels in B, G, R order), atomically; reading it in the same `layout` gives the same bits."""
     rows, columns, channels = mean_HWC.shape
     ordered = mean_HWC if layout == "interleaved_bgr" else mean_HWC.transpose(2, 0, 1)[::-1]
     lines = [

@@ -1,7 +1,8 @@
-"""A table of labeled images in UTF-8: which of its columns are the images and which the labels. They are recognized by
-their usual names, or are named by the user (`Columns`); others are ignored. Instead of one column of labels there may
-be one for each class, with 0 or 1 in each row: a single 1 if the `target` is one class. Several labels of a row, or
-several numbers, become a JSON list.
+"""A table of labeled images in UTF-8: which of its columns are the images and which the labels.
+
+They are recognized by their usual names, or are named by the user (`Columns`); others are ignored. Instead of one
+column of labels there may be one for each class, with 0 or 1 in each row: a single 1 if the `target` is one class.
+Several labels of a row, or several numbers, become a JSON list.
 """
 
 from __future__ import annotations
@@ -68,9 +69,10 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The rows of the table `file`; `lines` are those on which they begin, from 1. `roles`: the part of each row, as in
-    `part_names`; None if there is no such column. Likewise `groups`. `label_names`: the label columns if each is a
-    class, or a number.
+    """The rows of the table `file`; `lines` are those on which they begin, from 1.
+
+    `roles`: the part of each row, as in `part_names`; None if there is no such column. Likewise `groups`.
+    `label_names`: the label columns if each is a class, or a number.
     """
 
     file: Path

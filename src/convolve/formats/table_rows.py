@@ -31,8 +31,9 @@ def row_word(path: Path) -> str:
 
 
 def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], Rows]:
-    """The header of the table `path`, and its rows; `is_known` tells whether a name is one for a column of images. If
-    the first row has no known name, it can be data (`a.jpg,cat` or `train,a.jpg,cat`), and the table has no header.
+    """The header of the table `path`, and its rows; `is_known` tells whether a name is one for a column of images.
+
+    If the first row has no known name, it can be data (`a.jpg,cat` or `train,a.jpg,cat`), and the table has no header.
     """
     try:
         content = read_ordinary(path)

@@ -179,8 +179,7 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[tuple[_Unpacke
 
 
 def _require_end(path: str | Path, file: _Unpacked, tar: tarfile.TarFile) -> None:
-    """Python's tarfile takes any damaged header except the first for the end, and does not verify the checksum after
-    the end."""
+    """Python's tarfile takes any damaged header except the first for the end, and does not verify what follows."""
     file.seek(tar.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise FormatError(path, f"byte {tar.offset} of the unpacked archive", "damaged or cut off here; get it again")

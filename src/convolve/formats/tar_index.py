@@ -27,8 +27,8 @@ _CUT = "cut off or damaged here; get the shard again"
 
 
 class Member(NamedTuple):
-    """A file in the archive: its content is `size` bytes from `start`; `head` is its beginning, read along with the
-    header."""
+    """A file in the archive: its content is `size` bytes from `start`; `head` is its beginning, read with
+    the header."""
 
     name: str
     start: int

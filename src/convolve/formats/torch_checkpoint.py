@@ -65,9 +65,10 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
-    """Every tensor in the file by its name; nested ones have dotted names: `state_dict.conv1.weight`. A network that
-    was saved as an object gives the names of its state_dict. Raises `FormatError` with the byte, member or name.
-    Nothing that the file refers to is imported or run.
+    """Every tensor in the file by its name; nested ones have dotted names: `state_dict.conv1.weight`.
+
+    A network that was saved as an object gives the names of its state_dict. Raises `FormatError` with the byte, member
+    or name. Nothing that the file refers to is imported or run.
     """
     regular_size(path, "a checkpoint of PyTorch is expected")
     try:
@@ -106,8 +107,7 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
 
 
 def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
-    """The position of each member's bytes, by name without the folder that holds all; members are uncompressed and must
-    not overlap."""
+    """The position of each member's bytes, by name without the folder; members are uncompressed and do not overlap."""
     try:
         with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
@@ -187,8 +187,7 @@ def _named_tensors(value: Any, path: str | Path) -> Iterator[tuple[str, Tensor]]
 
 
 def _parts(item: Any) -> Iterator[tuple[Any, Any]]:
-    """The content of a list, tuple, dict or object, by key; of a network its parameters, buffers and
-    layers, by name."""
+    """The content of a list, tuple, dict or object, by key; of a network its parameters, buffers and layers."""
     if type(item) in (list, tuple):
         yield from enumerate(item)
         return

@@ -1,5 +1,6 @@
-"""Untrusted zip archives: memory is bounded by the archive's real size, whatever it claims. The only module that opens
-them (`tests/test_house.py`).
+"""Untrusted zip archives: memory is bounded by the archive's real size, whatever it claims.
+
+The only module that opens them (`tests/test_house.py`).
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class _SmallReads(io.FileIO):
 
 
 class Zip(zipfile.ZipFile):
-    """An archive, open for reading, whose directory has a limited size. A member is unpacked piece by piece and never
-    beyond its size in the directory, which callers can check first. Python cannot do so with bzip2 and LZMA, which can
-    turn a few bytes into gigabytes: those are refused.
+    """An archive, open for reading, whose directory has a limited size.
+
+    A member is unpacked piece by piece and never beyond its size in the directory, which callers can check first.
+    Python cannot do so with bzip2 and LZMA, which can turn a few bytes into gigabytes: those are refused.
     """
 
     _own: _SmallReads | None = None
@@ -66,7 +68,6 @@ class Zip(zipfile.ZipFile):
 
 
 def is_zip(path: str | Path) -> bool:
-    """Whether it is a zip archive, by its end or its beginning, so that a truncated one is reported as a
-    damaged zip."""
+    """Whether it is a zip archive, by its end or its beginning: a truncated one is reported as a damaged zip."""
     with open_ordinary(path) as file:
         return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)

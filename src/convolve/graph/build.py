@@ -61,9 +61,10 @@ _BASE = 2**12  # float32 counts exactly up to 2**24, fewer than a large layer ha
 
 
 def with_weights(graph: Graph, weights: Mapping[str, Tensor]) -> Graph:
-    """The graph with the values of `weights`, the state of the module that `build` makes of it. Layers rearrange the
-    values of parameters. To find where each went, the module is built again from parameters that contain consecutive
-    numbers.
+    """The graph with the values of `weights`, the state of the module that `build` makes of it.
+
+    Layers rearrange the values of parameters. To find where each went, the module is built again from parameters that
+    contain consecutive numbers.
     """
     places = {p.name: np.arange(p.array.size).reshape(p.shape) for p in graph.parameters}
 

@@ -25,9 +25,10 @@ class SeveralHeadsError(UsageError):
 
 
 def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
-    """The part of the graph that gives the scores: a vector per sample, which evaluation turns into probabilities. A
-    single score means two classes if it comes from a sigmoid, or if `is_binary`. Raises SeveralHeadsError if there are
-    several such outputs, NoClassifierError if there is none.
+    """The part of the graph that gives the scores: a vector per sample, which evaluation turns into probabilities.
+
+    A single score means two classes if it comes from a sigmoid, or if `is_binary`. Raises SeveralHeadsError if there
+    are several such outputs, NoClassifierError if there is none.
     """
     nodes = {node.name: node for node in graph.nodes}
     found = [name for name in graph.outputs if name in nodes and _is_vector(nodes[name])]

@@ -1,5 +1,4 @@
-"""A graph while an importer writes it: values are added in the order of computation, and their shapes
-follow at once."""
+"""A graph while an importer writes it: values are added in the order of computation, and their shapes are known."""
 
 from __future__ import annotations
 

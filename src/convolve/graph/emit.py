@@ -16,8 +16,9 @@ from convolve.graph.shapes import Shape
 
 
 class Emitter:
-    """`code` grows call by call; `root` collects the layers; `values` maps the graph's values to the code's. `shares`:
-    the parameters also belong to others, so no layer owns them, and outputs are always a tuple.
+    """`code` grows call by call; `root` collects the layers; `values` maps the graph's values to the code's.
+
+    `shares`: the parameters also belong to others, so no layer owns them, and outputs are always a tuple.
     """
 
     shares = False
@@ -62,8 +63,7 @@ class Emitter:
         return self.values[name]
 
     def aligned(self, node: Node, literals: bool = False) -> list[fx.Node | float]:
-        """The operands of a node, ready for broadcasting: samples with fewer axes than the result get leading axes of
-        1."""
+        """The operands of a node, ready for broadcasting: samples get leading axes of 1, up to the result's rank."""
         constants = {name: self._graph_values[name].constant if literals else None for name in node.inputs}
         numbers = {name: n if n is not None and math.isfinite(n) else None for name, n in constants.items()}
         if not any(numbers[name] is None and self.shape(name) == node.shape for name in node.inputs):

@@ -1,5 +1,7 @@
-"""Operations of imported graphs for which torch has no single function. N batch; tensors are samples or batches. Where
-CNTK guards an operation against undefined results, so do these: the results are those of the real CNTK 2.7.
+"""Operations of imported graphs for which torch has no single function.
+
+N batch; tensors are samples or batches. Where CNTK guards an operation against undefined results, so do these: the
+results are those of the real CNTK 2.7.
 """
 
 from __future__ import annotations
@@ -245,8 +247,7 @@ def normalize(
 
 
 def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batched: bool) -> Tensor:
-    """Contract the last `axes` axes of x with the first of the weight; if each sample has its own weight, sample by
-    sample."""
+    """Contract the last `axes` axes of x with the first of the weight; sample by sample if each has its own weight."""
     kind = torch.promote_types(x.dtype, weight.dtype)  # a frozen constant stays float32 beside values of 16 bits
     x, weight = x.to(kind), weight.to(kind)
     if not weight_batched:

@@ -32,7 +32,9 @@ def fuse(graph: Graph) -> Graph:
 
 def _folded(graph: Graph) -> Graph:
     """A value computed only from parameters that nothing else uses becomes a parameter, such as a mean spliced from
-    three numbers. Trainable parameters are only reshaped; anything else would change what is learned.
+    three numbers.
+
+    Trainable parameters are only reshaped; anything else would change what is learned.
     """
     uses = graph.uses()
     parameters = {value.name: value for value in graph.parameters}
@@ -89,7 +91,9 @@ def _bias_shape(values: Values, product: Node) -> tuple[int, ...] | None:
 
 def _rescaled(graph: Graph) -> Graph:
     """Batch normalization with a fixed scale of 1 and bias of 0, times a parameter, plus another: these become its
-    scale and bias. Caffe has them in a separate layer.
+    scale and bias.
+
+    Caffe has them in a separate layer.
     """
     values, uses, nodes = graph.values(), graph.uses(), []
     for node in graph.nodes:
@@ -125,8 +129,8 @@ def _is_fixed(value: Value, number: float) -> bool:
 
 
 def _log_of_sigmoid(values: Values, node: Node) -> Node | None:
-    """log(sigmoid(x)), which is -inf for x = -100, becomes -softplus(-x), as in our own files; the exponential of that
-    too."""
+    """log(sigmoid(x)), which is -inf for x = -100, becomes -softplus(-x), as in our files; the exponential
+    of that too."""
     if x := _operand(values, _operand(values, node.name, "exp"), "log_sigmoid"):
         return replace(node, op="sigmoid", inputs=(x,))
     x = _operand(values, node.inputs[0], "sigmoid") if node.op == "ieee_log" else None

@@ -6,10 +6,9 @@
     ├── nodes        one operation each, operands first; every node has one value
     └── outputs      the values that the network returns
 
-A value has the name of the input, parameter or node that it comes from. Shapes are those of one sample,
-slowest axis first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value
-made from parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes
-a graph.
+A value has the name of the input, parameter or node that it comes from. Shapes are those of one sample, slowest axis
+first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value made from
+parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes a graph.
 """
 
 from __future__ import annotations

@@ -120,8 +120,7 @@ def in_size(graph: Graph, height: int, width: int) -> Graph:
 
 
 def _whole(node: Node, before: tuple[int, ...], now: tuple[int, ...]) -> dict[str, Any]:
-    """The attributes; a window as large as the maps is adapted to the new maps, and a flattening still covers all its
-    axes."""
+    """The attributes; a window as large as the maps is adapted to the new maps, as is a flattening of all axes."""
     attributes = dict(node.attributes)
     if node.op in ("average_pool", "max_pool") and node.integers("window") == before[1:]:
         attributes["window"] = now[1:]

@@ -14,8 +14,10 @@ from convolve.graph.operations import OPERATIONS
 
 def with_readable_names(graph: Graph) -> Graph:
     """The graph with its values renamed to Python identifiers: the file's own name, the block and the operation, or the
-    operation and a number. Equal names are numbered. The names become attributes and variables of generated code, so
-    they contain only letters, digits and underscores.
+    operation and a number.
+
+    Equal names are numbered. The names become attributes and variables of generated code, so they contain only letters,
+    digits and underscores.
     """
     values: list[Value] = [*graph.inputs, *graph.nodes, *graph.parameters]
     wanted = {value.name: _wanted_name(value) for value in values}

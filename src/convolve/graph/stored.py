@@ -1,6 +1,8 @@
-"""Graph <-> plain JSON values, for model folders. Input is untrusted and checked. The parameters' values are in the
-weights of the module that `build` makes. Only frozen ones of a single element are also stored here, since `build` may
-write them into the code instead. JSON has no infinity: it is stored as text.
+"""Graph <-> plain JSON values, for model folders.
+
+Input is untrusted and checked. The parameters' values are in the weights of the module that `build` makes. Only frozen
+ones of a single element are also stored here, since `build` may write them into the code instead. JSON has no infinity:
+it is stored as text.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The networks: one file and one row in `MODELS` for each; those of other packages by entry point, or as
-`timm:NAME`."""
+"""The networks: one file and one row in `MODELS` each; those of other packages by entry point, or as `timm:NAME`."""
 
 from __future__ import annotations
 
@@ -78,8 +77,7 @@ def _with_head(module: nn.Module, spec: NetworkSpec, shape_CHW: Shape, class_cou
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
     """The network's own `initialize(generator)`, if it has one; otherwise CNTK's default: Glorot-uniform weights, with
-    the
-    receptive field counted in both fans, and zero biases. Layers of other kinds get their own initial values."""
+    the receptive field counted in both fans, and zero biases. Layers of other kinds get their own initial values."""
     own = getattr(module, "initialize", None)
     if own is not None:
         own(generator)

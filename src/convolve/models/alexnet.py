@@ -135,8 +135,7 @@ class AlexNetBatchNorm(nn.Module):
 
 
 def last_map(side: int, pool_padding: int) -> int:
-    """Rows (or columns) that the last pooling layer leaves of images of this size; raises `UsageError` if none are
-    left."""
+    """Rows (or columns) that the last pooling layer leaves of images of this size; `UsageError` if none."""
     found = (side - 11) // 4 + 1
     for _ in range(3):  # pooling layers; the convolutions between them keep the size
         found = (found + 2 * pool_padding - 3) // 2 + 1

@@ -100,7 +100,7 @@ class CntkBatchNorm2d(nn.Module):
 
 
 class SharedBatchNorm(nn.Module):
-    """(images_NCHW, weight, bias, mean, variance, count) -> images_NCHW: `layer`, with parameters that belong to
+    """(images_NCHW, weight, bias, mean, variance, count) -> images_NCHW: `layer` with the parameters of
     another module."""
 
     _NAMES = ("weight", "bias", "running_mean", "running_var", "running_count")

@@ -40,6 +40,7 @@ def _head(network: nn.Module) -> str:
 
 def depths(network: nn.Module) -> dict[str, int]:
     """Name of each parameter -> the number of its layer, from 0 at the images. timm's networks define their own layers.
+
     In any other network, as in timm, each module of a list (a block) is one layer. Biases and normalization belong to
     the weights before them, parameters outside of layers (a class token) to the first layer, modules named in `joins`
     to the layer before, and both layers of a head count as one.

@@ -20,6 +20,7 @@ from convolve.specs.model import NetworkSpec
 @dataclass(frozen=True)
 class Variant:
     """Feature maps before and after the blocks; for each stage (blocks, kernel size, stride, expansion, maps).
+
     `pads_as_tensorflow`: as in the trained network, odd padding is put at the end.
     """
 
@@ -78,8 +79,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """maps_NCHW -> maps_NCHW: a 1x1 convolution that expands, a depthwise convolution, a 1x1 convolution
-    that projects."""
+    """maps_NCHW -> maps_NCHW: a 1x1 convolution expands, a depthwise one follows, a 1x1 convolution projects."""
 
     def __init__(self, variant: Variant, channels: int, stage: tuple[int, int, int, int, int], stride: int) -> None:
         super().__init__()

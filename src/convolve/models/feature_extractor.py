@@ -38,7 +38,7 @@ class FeatureExtractor(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """images_NCHW -> (the output of `network`, features_ND): the input of its layer `last`; maps and tokens are
+    """images_NCHW -> (the output of `network`, features_ND): the input of its layer `last`, maps and tokens
     averaged."""
 
     def __init__(self, network: nn.Module, last: str) -> None:

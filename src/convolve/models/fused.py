@@ -51,8 +51,8 @@ class FusedConv(nn.Module):
         self.gives_fp32 = True  # as modules other than FusedConv expect it
 
     def normalize(self, layer: nn.Module) -> None:
-        """Include a batch normalization: in evaluation mode it multiplies and adds; its factors follow from inputs of
-        zeros and ones."""
+        """Include a batch normalization: in evaluation mode a scale and a shift, which inputs of zeros and
+        ones reveal."""
         exact = copy.deepcopy(layer).double().eval()
         shift_C = exact(torch.zeros(1, len(self.bias), 1, 1, dtype=torch.float64)).flatten()
         scale_C = exact(torch.ones(1, len(self.bias), 1, 1, dtype=torch.float64)).flatten() - shift_C
@@ -83,8 +83,10 @@ class FusedConv(nn.Module):
 @torch.inference_mode()
 def fused(module: nn.Module, shape_CHW: Sequence[int], dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of `module` in evaluation mode whose convolutions include the operations after them and compute in
-    `dtype`. It accepts images of this shape only. If torch has no oneDNN, or the network cannot be traced, or the
-    copy's output would differ, it is `module` itself, in its own precision.
+    `dtype`.
+
+    It accepts images of this shape only. If torch has no oneDNN, or the network cannot be traced, or the copy's output
+    would differ, it is `module` itself, in its own precision.
     """
     if not torch.backends.mkldnn.is_available() or next(module.parameters()).device.type != "cpu":
         return module.eval()
@@ -102,8 +104,9 @@ def fused(module: nn.Module, shape_CHW: Sequence[int], dtype: torch.dtype = torc
 
 
 def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
-    """`module`, or if it has depthwise convolutions a fused copy, which is kept until its weights change. Without these
-    there is less to gain, and recorded outputs stay the same bit for bit.
+    """`module`, or if it has depthwise convolutions a fused copy, which is kept until its weights change.
+
+    Without these there is less to gain, and recorded outputs stay the same bit for bit.
     """
     convolutions = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     if not any(layer.groups == layer.in_channels > 1 for layer in convolutions):
@@ -119,8 +122,7 @@ def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
 
 
 class InParts(nn.Module):
-    """The output of `network` for a batch, computed for a few images at a time: wide feature maps then stay in the
-    cache."""
+    """The output of `network` for a batch, computed for a few images at a time: wide maps then stay in the cache."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -41,8 +41,7 @@ def axis_read(layer: nn.Module) -> int:
 
 
 class Features(nn.Module):
-    """images_NCHW -> features_ND: the output of `body`, whose channels are on this `axis`; maps and tokens are
-    averaged."""
+    """images_NCHW -> features_ND: the output of `body`, whose channels are on this `axis`, maps and tokens averaged."""
 
     def __init__(self, body: nn.Module, axis: int = 1) -> None:
         super().__init__()
@@ -169,8 +168,7 @@ def up_to(network: nn.Module, name: str) -> fx.GraphModule:
 
 
 def _channels(body: fx.GraphModule, shape_CHW: tuple[int, int, int]) -> tuple[int, int]:
-    """(the number of features, their axis counting the batch axis), found by running it: the network does
-    not state it."""
+    """(the number of features, their axis counting the batch axis), found by running the network."""
     was_training = body.training
     with torch.no_grad():
         tried = body.eval()(torch.zeros(1, *shape_CHW, device=next(body.parameters()).device))

@@ -52,8 +52,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _pixels(x_NCHW: Tensor) -> Tensor:
-    """One row per pixel, a view of channels_last memory. fp16 is converted to fp32, since its squares overflow at
-    65,504."""
+    """One row per pixel, a view of channels_last memory. fp16 becomes fp32, since its squares overflow at 65,504."""
     x_PC = x_NCHW.movedim(1, -1).reshape(-1, x_NCHW.shape[1])
     return x_PC.float() if x_PC.dtype == torch.float16 else x_PC
 
@@ -70,6 +69,5 @@ def _band(x_PC: Tensor, size: int) -> Tensor:
 
 
 def _scale(root_PC: Tensor, beta: float) -> Tensor:
-    """d^-beta from d^-1/2. A square root is many times cheaper than a power, and every published network
-    has beta 0.75."""
+    """d^-beta from d^-1/2. A square root is many times cheaper than a power; every published network has beta 0.75."""
     return root_PC.sqrt().mul_(root_PC) if beta == 0.75 else root_PC.pow(2 * beta)

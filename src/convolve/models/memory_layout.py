@@ -9,8 +9,9 @@ from torch import nn
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Give a network that layout; networks with 3-D convolutions keep theirs. So do strided 1x1 convolutions of fewer
-    than 8 channels: with AVX2 and without AVX-512, oneDNN writes past its
+    """Give a network that layout; networks with 3-D convolutions keep theirs.
+
+    So do strided 1x1 convolutions of fewer than 8 channels: with AVX2 and without AVX-512, oneDNN writes past its
     memory in their backward pass (github.com/uxlfoundation/oneDNN/issues/6035).
     """
     if any(tensor.dim() > 4 for tensor in module.state_dict().values()):

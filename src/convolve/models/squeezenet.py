@@ -19,7 +19,7 @@ from convolve.specs.model import NetworkSpec
 
 @dataclass(frozen=True)
 class Variant:
-    """The first convolution (maps, kernel size), and for each Fire module the maps of squeeze and of each expand; 0: a
+    """The first convolution (maps, kernel size), and for each Fire the maps of squeeze and of each expand; 0: a
     pooling."""
 
     first: tuple[int, int]

@@ -30,8 +30,7 @@ VARIANTS = {  # maps of the three blocks
 
 
 class Block(nn.Module):
-    """maps_NCHW -> maps_NCHW at half the size: two convolutions, pooling after the first, batch normalization after
-    both."""
+    """maps_NCHW -> maps_NCHW at half the size: two convolutions, pooling after the first, batch norm after both."""
 
     def __init__(self, channels: int, maps: int) -> None:
         super().__init__()
@@ -80,8 +79,7 @@ class WhitenedConvNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images_NCHW: Tensor) -> None:
-        """Set the filters to the principal axes of the images' patches, scaled to unit variance, and their
-        negatives."""
+        """Set the filters to the principal axes of the images' patches, with unit variance, and their negatives."""
         channels = images_NCHW.shape[1]
         patches_NDP = F.unfold(images_NCHW.float(), PATCH)
         patches_PD = patches_NDP.transpose(1, 2).reshape(-1, channels * PATCH**2)

@@ -1,4 +1,4 @@
-"""Your own photographs: a ladder of plans, one of which `planned` in ladder.py chooses. See
+"""Your own photographs: a ladder of plans, of which `planned` in ladder.py takes one. See
 docs/explanation/photos.md."""
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ _STARTING = (
 
 @dataclass(frozen=True)
 class Plan:
-    """A row of the ladder: the `settings` of a recipe, by dotted path, that apply from `least_images` on. `about`
-    describes the training. `train_image` and `test_image` are estimated seconds of one core per image;
+    """A row of the ladder: the `settings` of a recipe, by dotted path, that apply from `least_images` on.
+
+    `about` describes the training. `train_image` and `test_image` are estimated seconds of one core per image;
     docs/explanation/photos.md compares them with measurements. `fits_any`: suitable for any start, not only
-    EfficientNet-Lite0."""
+    EfficientNet-Lite0.
+    """
 
     about: str
     least_images: int

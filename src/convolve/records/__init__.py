@@ -150,9 +150,11 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """Test metrics beside errors and loss; which ones are set depends on the target: see `training/metrics.py`. For a
-    network with an `Objective`, `test_nodes` are the means of its nodes. `folds`: the test was a cross-validation with
-    this many folds, and the model was trained on all images."""
+    """Test metrics beside errors and loss; which ones are set depends on the target: see `training/metrics.py`.
+
+    For a network with an `Objective`, `test_nodes` are the means of its nodes. `folds`: the test was a cross-validation
+    with this many folds, and the model was trained on all images.
+    """
 
     folds: Number | None = None
     test_balanced_error: Fraction | None = None
@@ -354,8 +356,7 @@ class QuantizedRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a model and each file exported from it say besides network and preprocessing; `data` names the training
-    set."""
+    """What a model and its exported files say besides network and preprocessing; `data` names the training set."""
 
     class_names: tuple[str, ...]
     data: str

@@ -1,6 +1,8 @@
-"""Records as the plain values of JSON, and back. `to_json` and `from_json` are inverses. Input is untrusted: types,
-ranges and field names are checked. A field without a default is always written, even as null; a field whose default is
-None is omitted when it is None."""
+"""Records as the plain values of JSON, and back.
+
+`to_json` and `from_json` are inverses. Input is untrusted: types, ranges and field names are checked. A field without a
+default is always written, even as null; a field whose default is None is omitted when it is None.
+"""
 
 from __future__ import annotations
 

@@ -19,8 +19,7 @@ TABLE_HEAD = ("confidence", "images", "mean confidence", "accuracy", "gap")
 
 
 def diagram(found: Reliability) -> Plot:
-    """Each bin as a dot at its mean confidence and accuracy, with its 95 % interval; on the diagonal, both
-    are equal."""
+    """Each bin as a dot at its mean confidence and accuracy, with its 95 % interval; on the diagonal they agree."""
     whiskers, points = [], []
     for b in np.flatnonzero(found.images_B):
         x = PERCENT.from_left(100 * found.confidence_B[b])

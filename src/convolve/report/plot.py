@@ -88,8 +88,9 @@ class Plot:
 def plot(
     title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False, rates: Axis | None = None
 ) -> Plot | None:
-    """`curves` over epochs 0..`last_epoch`, with values formatted by `write`; None if there is nothing to draw. With
-    `rates` they are over learning rates, and fill the height, so that a shallow valley shows. `log` allows a
+    """`curves` over epochs 0..`last_epoch`, with values formatted by `write`; None if there is nothing to draw.
+
+    With `rates` they are over learning rates, and fill the height, so that a shallow valley shows. `log` allows a
     logarithmic axis, used if the values span more than a factor of ten. Points that are not finite are left out; zeros
     are drawn at the lower edge of a logarithmic axis.
     """

@@ -36,8 +36,7 @@ def evaluate(step: EvaluateStep, callback: Callback, data: str | None) -> list[d
 
 
 def cross_validate(step: EvaluateStep, callback: Callback, data: str | None) -> list[dict[str, Any]]:
-    """A result for the model of each epoch that `step` names; if any is missing, the model at modelPath is
-    used once."""
+    """A result for the model of each epoch that `step` names; in place of missing ones, once, that at modelPath."""
     assert step.epochs is not None  # only a cv action has these
     first, every, last = step.epochs
     found: dict[Path, list[Figure]] = {}

@@ -42,8 +42,7 @@ class Reach:
             )
 
     def require_all(self, job: Job) -> None:
-        """As `require`, for everything that `job` writes; also refuses a folder of other files where a
-        model should go."""
+        """As `require`, for everything that `job` writes; also refuses a folder of other files for a model."""
         for path in _outputs(job):
             self.require(path)
             for folder in (path, *path.parent.glob(f"{glob.escape(path.name)}.*")):
@@ -65,8 +64,8 @@ def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
 
 
 def _is_a_root(path: Path) -> bool:
-    """Home folders, their parents, and hidden folders hold files that programs obey: a configuration cannot choose
-    these."""
+    """Home folders, their parents and hidden folders hold files that programs obey: no configuration may
+    choose them."""
     real = Path(os.path.realpath(path))
     is_hidden = any(part.startswith(".") for part in real.parts)
     return not (Path(os.path.realpath(Path.home())).is_relative_to(real) or is_hidden)

@@ -11,8 +11,7 @@ from convolve.transforms.transform import require
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Knowledge distillation (G. Hinton et al. 2015): learn from a teacher's probabilities as well as from the
-    labels."""
+    """Knowledge distillation (G. Hinton et al. 2015): learn a teacher's probabilities as well as the labels."""
 
     teacher: str = setting("", "the trained network: any MODEL with the same classes")
     temperature: float = setting(4.0, "temperature: both networks' scores are divided by it before they are compared")

@@ -1,2 +1,1 @@
-"""Image transforms, one per file: a frozen value that draws its random choices, and a pure function that applies
-them."""
+"""Image transforms, one per file: a frozen value draws its random choices, and a pure function applies them."""

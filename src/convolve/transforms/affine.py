@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Affine(Transform):
-    """Rotate, scale each axis, shear and shift by amounts drawn uniformly within plus-minus these; zeros fill the
+    """Rotate, scale each axis, shear and shift by uniform random amounts within plus-minus these; zeros fill the
     border."""
 
     degrees: float = 10.0

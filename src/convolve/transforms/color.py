@@ -38,8 +38,8 @@ class Color(Transform):
             require(0 <= value <= 1, f"color.{name}", "in [0, 1]", value)
 
     def draw(self, rng: np.random.Generator) -> ColorChange:
-        """Each amount uniform within plus-minus its radius, drawn in the order of the fields; nothing is drawn for a
-        radius of 0."""
+        """Each amount uniform within plus-minus its radius, in the order of the fields; none is drawn for a radius of
+        0."""
         radii = (self.brightness_radius, self.contrast_radius, self.saturation_radius)
         return ColorChange(*(float(rng.uniform(-radius, radius)) if radius > 0 else None for radius in radii))
 

@@ -62,8 +62,7 @@ class Crop(Transform):
     `area_ratio` of the area, else the whole image; an `aspect_ratio` other than 1, above or below, then makes it wide
     or tall with equal probability. If a ratio is a range, CNTK uses its minimum, unless `jitter_type` is "uniratio".
     "center" takes the center, "randomside" and "randomarea" any place, "multiview10" the corners and the center, then
-    the same five mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types
-    only.
+    the same five mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types only.
     """
 
     crop_type: CropType = "center"

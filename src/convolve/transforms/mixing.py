@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mix:
-    """`own`: the fraction that an image keeps of itself. `box`: the rows and columns that are replaced; None: a blend
-    of all."""
+    """`own`: the fraction that an image keeps of itself. `box`: the rows and columns replaced; None: a blend of all."""
 
     own: float = 1.0
     box: tuple[slice, slice] | None = None
@@ -29,8 +28,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixing(Transform):
-    """Mix the images of a batch and their labels, with this probability; the fraction is drawn from Beta(alpha,
-    alpha)."""
+    """Mix the images of a batch and their labels, with this probability; the fraction is from Beta(alpha, alpha)."""
 
     alpha: float = 1.0
     probability: float = 1.0
@@ -55,8 +53,10 @@ def draw_mix(mixing: Sequence[Mixing], rng: np.random.Generator, height: int, wi
 
 
 def mixed(images_NCHW: torch.Tensor, labels: torch.Tensor, mix: Mix, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All images but the first, each mixed with the one before it, and their labels_NK, float32. `labels` are class
-    numbers, or arrays that can be mixed directly."""
+    """All images but the first, each mixed with the one before it, and their labels_NK, float32.
+
+    `labels` are class numbers, or arrays that can be mixed directly.
+    """
     import torch
     from torch.nn import functional as F
 

@@ -10,8 +10,7 @@ from convolve.transforms.preprocess import Preprocess
 
 
 def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
-    """What `normalize` subtracts. A mean image gets the memory layout of the images; otherwise it would take twice as
-    long."""
+    """What `normalize` subtracts: a mean image in the images' memory layout, or it would take twice as long."""
     return _laid_out(preprocess.subtracted)
 
 

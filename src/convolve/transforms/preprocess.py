@@ -1,5 +1,4 @@
-"""A model's preprocessing: how any image becomes the network's input. One description, used by everything that runs a
-model."""
+"""A model's preprocessing: how any image becomes the network's input, described once for everything that runs it."""
 
 from __future__ import annotations
 

@@ -27,9 +27,11 @@ class Rectangle(NamedTuple):
 @dataclass(frozen=True)
 class RandomErasing(EachImage):
     """With this probability, erase a rectangle: its fraction of the area lies within `scale`, its height / width within
-    `ratio`. It is filled with gray level `value`; "random" draws each pixel. Source: Zhong et al. (2017),
-    arXiv:1708.04896; names and defaults are torchvision's, except for `value`: there, images are already normalized and
-    0 is the mean."""
+    `ratio`.
+
+    It is filled with gray level `value`; "random" draws each pixel. Source: Zhong et al. (2017), arXiv:1708.04896;
+    names and defaults are torchvision's, except for `value`: there, images are already normalized and 0 is the mean.
+    """
 
     probability: float = 0.5
     scale: Ratio = (0.02, 0.33)

@@ -30,8 +30,10 @@ Size = tuple[int, int]  # height, width in pixels
 
 @dataclass(frozen=True)
 class WholeBatch:
-    """Choices are drawn for a whole batch of `count` images; the images at hand are its rows `part`. `flipped_N`: which
-    of them `AlternatingFlip` mirrors in this pass; None: none."""
+    """Choices are drawn for a whole batch of `count` images; the images at hand are its rows `part`.
+
+    `flipped_N`: which of them `AlternatingFlip` mirrors in this pass; None: none.
+    """
 
     rng: np.random.Generator
     count: int

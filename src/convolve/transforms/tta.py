@@ -1,5 +1,7 @@
-"""Test-time augmentation: the answers to several views of one image are averaged. Views are the image itself, shifted,
-cropped and mirrored."""
+"""Test-time augmentation: the answers to several views of one image are averaged.
+
+Views are the image itself, shifted, cropped and mirrored.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,7 @@ def require_count(count: int) -> None:
 
 
 def require_views(preprocess: Preprocess, count: int) -> None:
-    """Raise `UsageError` if `count` is not possible, or if ten views are wanted and there is nothing to cut them
-    from."""
+    """Raise `UsageError` if `count` is not possible, or if there is nothing to cut ten views from."""
     require_count(count)
     if count == VIEWS and preprocess.crop_ratio == 1 and not preprocess.padding:
         raise UsageError(
