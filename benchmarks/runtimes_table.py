@@ -227,7 +227,7 @@ def program(language: str, folder: Path, photographs: list[Path], modules: Path 
     place.mkdir()
     if modules:
         (place / "node_modules").symlink_to(modules)
-    Snippet(language, with_preprocessing=True, any_size=False, output=None, overrides=PreprocessOverrides()).lines(
+    Snippet(language, with_preprocessing=True, any_size=False, output=None, overrides=PreprocessOverrides()).answer(
         folder / "run", place / name
     )
     try:

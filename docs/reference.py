@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from convolve.cli import app
+from convolve.cli.help import help_record
 from convolve.recipe import Recipe, to_mapping
 from convolve.recipe_values import steps_text
 from convolve.recipes import RECIPES
@@ -40,7 +41,7 @@ def commands() -> Iterator[str]:
         yield from ("", f"## {name}", "")
         yield from _told(inspect.cleandoc(command.help))
         context = command.make_context(name, [], resilient_parsing=True)
-        records = [(each, each.get_help_record(context)) for each in command.params]
+        records = [(each, help_record(each, context)) for each in command.params]
         for title, kind in (("argument", "argument"), ("option", "option")):
             rows = [record for each, record in records if each.param_type_name == kind and record]
             if rows:

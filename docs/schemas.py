@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from convolve.checking.finding import KINDS
-from convolve.records import Between, Hardware, Result, TrainingInfo
+from convolve.export.parity import Parity
+from convolve.records import Between, Hardware, QuantizedRecord, Result, TrainingInfo
 
 FOLDER = Path(__file__).parent / "schemas"
 Schema = dict[str, Any]
@@ -90,7 +91,6 @@ def _of_type(hint: Any, without_null: bool = False) -> Schema:
 INTERVAL = said(listed(FRACTION), "95 % interval, low and high")
 RECIPE = said({"type": "object"}, "every field of the recipe, as in a recipe file")
 NOTES = listed(TEXT)
-LINES = said(listed(TEXT), "what the command prints without --json, line by line")
 
 _RATES = {"precision": or_null(FRACTION), "recall": or_null(FRACTION), "f1": or_null(FRACTION)}
 _SPREAD = table({"mean": NUMBER, "standard_deviation": or_null(NUMBER), "least": NUMBER, "most": NUMBER})
@@ -212,11 +212,26 @@ SCHEMAS: dict[str, tuple[str, Schema]] = {
     "serve": ("one line, when the server listens", table(
         {"address": TEXT, "models": said(by_name(TEXT), "name -> path"), "open_to": TEXT}
     )),
-    "convert": ("what was written and compared", table(
-        {"model": TEXT, "to": or_null(TEXT), "out": or_null(TEXT), "lines": LINES}
+    "convert": ("what was written and compared, signed or checked", table(
+        {"model": TEXT, "to": or_null(TEXT), "out": or_null(TEXT)},
+        {
+            "parameters": WHOLE, "class_names": listed(TEXT), "preprocess": {"type": "object"},
+            "no_classifier": said(TEXT, "why it was converted without classes and preprocessing"),
+            "inputs": by_name(listed(WHOLE)), "outputs": by_name(listed(WHOLE)),
+            "compared": said(of_record(Parity), "images; the largest difference, as a part of the largest score"),
+            "scaled": said(of_record(Parity), "the same of --any-size with --quantize, the scaling included"),
+            "quantized": of_record(QuantizedRecord),
+            "runtime": said(TEXT, "the version of onnxruntime-web"),
+            "signature": TEXT, "bill_of_materials": TEXT, "verified_with": said(TEXT, "the public key"),
+            "program": said(TEXT, "of --snippet without --out"), "asks": said(TEXT, "which file the program asks"),
+        },
     )),
     "check-data": ("the findings", CHECK_DATA),
-    "prepare": ("what was written", table({"dataset": TEXT, "out": TEXT, "lines": LINES})),
+    "prepare": ("what was written", table({"dataset": TEXT, "out": TEXT, "files": listed(table(
+        {"path": said(TEXT, "of a file or folder"), "what": said(TEXT, "what became of it")},
+        {"images": WHOLE, "shards": WHOLE, "written": said(WHOLE, "images or shards that were not there yet"),
+         "left_out": said(WHOLE, "images and files that are no part of it")},
+    ))})),
     "run": ("the tests of a configuration, or what --translate wrote", {"anyOf": [
         table({"tests": listed(said({"type": "object", "required": ["test", "samples"]}, "and its figures"))}),
         table({"recipe": TEXT, "network": TEXT}),

@@ -77,7 +77,10 @@ def test_settings(
         (["predict", "run"], ["Missing argument", "convolve predict --help"]),
         (["predict", "run", "x.png", "--top", "0"], ["--top", "convolve predict --help"]),
         (["evaluate", "nowhere"], ["nowhere does not exist", "model folder"]),
-        (["report", "nowhere"], ["nowhere is not a run folder"]),
+        (["report", "nowhere"], ["nowhere does not exist", "the folder of a training"]),
+        (["report", "."], [". is not a run folder", "recipe.json is missing"]),
+        (["show", "runs/mnst"], ["runs/mnst does not exist", "a run folder"]),
+        (["show", "net.onnx"], ["net.onnx does not exist", "a model"]),
         (["prepare", "mnits", "--source", ".", "--out", "out"], ["did you mean 'mnist'?"]),
     ],
     ids=lambda value: " ".join(value)[:40],
@@ -87,6 +90,16 @@ def test_commands(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert_refused(convolve(*arguments), 2, *words)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(("place", "reason"), [("nowhere", "does not exist"), (".", "holds no labeled images")])
+@pytest.mark.parametrize("command", ["train photos --data", "check-data", "prepare shards --out out --source"])
+def test_images_that_are_not_there(
+    command: str, place: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_refused(convolve(*command.split(), place), 3, f"{place} {reason}")
     assert files_in(tmp_path) == []
 
 

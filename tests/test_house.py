@@ -385,6 +385,7 @@ def test_nothing_is_there_for_tests_alone() -> None:
         "repr_int",
         "readinto",
         "seekable",
+        "collect_usage_pieces",
         "format_options",
         "format_commands",
     }  # PyTorch, pickle, logging, onnxruntime, typer and users call these

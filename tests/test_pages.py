@@ -74,6 +74,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone / "site"
 
 
+def test_programs_that_write_pages_are_no_part_of_the_site(site: Path) -> None:
+    assert [*DOCS.glob("*.py")] and not [*site.rglob("*.py"), *site.rglob("__pycache__")]
+
+
 def test_the_reference_has_every_public_name(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text(encoding="utf-8")
     names = [f"convolve.{name}" for name in convolve.__all__]

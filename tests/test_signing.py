@@ -137,8 +137,8 @@ def test_the_bill_of_materials_names_what_there_is(
         (("--sign", "{keys}/none.pem"), "none.pem is no private key"),
         (("--verify", "{keys}/key.pub"), "is not signed"),
         (("--verify", "{keys}/key.pub", "--sign", "{keys}/key.pem"), "--verify only checks"),
-        ((), "give --to FORM and --out PATH"),
-        (("--to", "onnx", "--sign", "{keys}/key.pem"), "give --to FORM and --out PATH"),
+        ((), "give --to FORM and --out PATH, too"),
+        (("--to", "onnx", "--sign", "{keys}/key.pem"), "give --out PATH, too"),
         (("--to", "convolve", "--out", "{keys}/to", "--sign", "{keys}/key.pub"), "is no private key"),
     ],
 )

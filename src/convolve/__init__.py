@@ -1,7 +1,5 @@
 """Train, ship and rescue convolutional image classifiers: the CNTK classics on PyTorch."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Files appear under their final name complete or not at all, and only one process at a time works in a folder."""
 
-from __future__ import annotations
-
 import atexit
 import errno
 import json

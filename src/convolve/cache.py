@@ -5,8 +5,6 @@ kinds in `BOUNDED` take more than `limit_bytes`, the least recently used entries
 downloads, which users may have placed there, are removed only when the cache is cleared.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

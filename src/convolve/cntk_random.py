@@ -5,8 +5,6 @@ stream a seed. Checked against the real CNTK 2.7: 120,000 normal numbers, unifor
 (tests/golden/cntk).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """At the end of a training: what its model learns about its own confidence; see `training/confidence.py`."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

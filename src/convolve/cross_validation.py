@@ -4,8 +4,6 @@ images.
 The folds are ordinary runs beside the run folder, OUT-fold1 and so on, so that an interrupted command can be resumed.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

@@ -1,9 +1,8 @@
 """The teacher of a training: a network that gets the same batches as the student, which learns its probabilities."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -58,7 +57,7 @@ class Teacher:
             pixels_NCHW = F.interpolate(pixels_NCHW, theirs.shape_CHW[1:], mode="bilinear", antialias=True)
         return normalize(pixels_NCHW, mean_of(theirs), scale_of(theirs), theirs.channel_order == "bgr")
 
-    def kept_in(self, folder: Path, is_new: bool) -> Teacher:
+    def kept_in(self, folder: Path, is_new: bool) -> Self:
         """The same teacher; a new run's folder gets a copy of its network, which is used when the run is resumed."""
         if is_new:
             self.model.save(folder / "teacher")

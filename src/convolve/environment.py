@@ -1,7 +1,5 @@
 """The environment of a run: versions and hardware."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

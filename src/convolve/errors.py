@@ -15,8 +15,6 @@
 An error is one line: where, what was expected and what came, and what to do next.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import re

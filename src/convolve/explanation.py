@@ -4,8 +4,6 @@ Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks
 any network that can predict; gradient-based methods would need its layers and a backward pass.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -5,8 +5,6 @@ L. Smith, Cyclical learning rates for training neural networks (2017), section 3
 are those of fastai's `lr_find`.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from contextlib import suppress

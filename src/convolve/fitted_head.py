@@ -1,7 +1,5 @@
 """A new head on a trained body starts from its fit to frozen features."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The network that a training starts from, adapted to its data: its head, its input size, its preprocessing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any

@@ -1,7 +1,5 @@
 """The inputs of a run: images, and a network, either the recipe's own or an existing one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from hashlib import sha256
 

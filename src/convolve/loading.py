@@ -1,7 +1,5 @@
 """A path -> the model there, whatever tool wrote it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial

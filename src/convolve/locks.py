@@ -5,8 +5,6 @@ folder stands for the folder and is removed with the lock, so a process with ano
 Some file systems have no locks: there nobody is kept out.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

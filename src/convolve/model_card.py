@@ -4,8 +4,6 @@ It begins with the YAML front matter that the Hugging Face Hub reads. What the d
 unknown; nothing is guessed.
 """
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

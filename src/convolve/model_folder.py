@@ -10,8 +10,6 @@ The architecture is "model", one of our networks by name, or "graph", an importe
 unpickled, and nothing in the files is executed except the code that `build` makes from a checked graph.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,7 +222,7 @@ def _located(path: Path) -> Iterator[None]:
 
 def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
     if not path.exists():
-        return UsageError(f"{path} does not exist; give a model folder or a run folder")
+        return UsageError(f"{path} does not exist; give a run folder, a model folder, or the file of a model")
     if (path / "weights.safetensors").exists():
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():

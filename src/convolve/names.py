@@ -1,7 +1,5 @@
 """File names that every operating system accepts, for files that are named after something (a class, an address)."""
 
-from __future__ import annotations
-
 import re
 
 # Source: "Naming Files, Paths, and Namespaces" in Windows' documentation, the strictest of the systems.

@@ -1,7 +1,5 @@
 """Any network that can be read, whatever its output: a classifier, several heads, features, an image, a number."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.export import exported_program
 from convolve.export import onnx as onnx_form
 from convolve.export.any_graph import export_network
-from convolve.export.parity import TOLERANCE, distance
+from convolve.export.parity import TOLERANCE, Parity, distance
 from convolve.graph.build import build
 from convolve.graph.graph import Graph
 from convolve.graph.shapes import Shape
@@ -40,11 +38,11 @@ class Network:
     outputs: Mapping[str, Shape]
     graph: Graph | None = None
 
-    def export(self, path: str | Path) -> str:
+    def export(self, path: str | Path) -> Parity:
         """Write it for other runtimes, in the format of `path`'s ending: ONNX (.onnx) or a torch.export program (.pt2).
 
         The file is first run and compared; if the outputs differ, ConvolveError is raised and nothing is written.
-        Returns a description of the comparison.
+        Returns what was compared.
         """
         return export_network(self.module, self.inputs, self.outputs, Path(path))
 

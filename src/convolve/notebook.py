@@ -1,7 +1,5 @@
 """How values are displayed in a notebook: small tables and pictures. Text from data is escaped."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """What a training writes to its run folder: the model with its figures, the last evaluation, the result."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Images as data URIs. H row, W column, C channel (1: gray, 3: RGB); O filters, I input channels."""
 
-from __future__ import annotations
-
 import base64
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ A Python recipe, a JSON or YAML file and `--set dotted.path=value` all become th
 through the same three functions: `from_mapping`, `to_mapping`, `with_values`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Plain values -> the typed fields of a recipe: from JSON, from YAML, and from the text of `--set`."""
 
-from __future__ import annotations
-
 import math
 import types
 import typing

@@ -1,7 +1,5 @@
 """Tables of named things that other packages may extend by entry points: networks, recipes, loaders of models."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar

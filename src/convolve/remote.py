@@ -4,8 +4,6 @@ A copy is complete or absent: its size must match what the store says, and its t
 Failed requests are repeated after growing pauses. Within one process, an address stands for one version of its object.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import threading

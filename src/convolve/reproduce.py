@@ -3,8 +3,6 @@
 The runs are ordinary run folders: one that `convolve train --seed` has started or finished is reused.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass

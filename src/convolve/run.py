@@ -1,7 +1,5 @@
 """Recipe -> data, model, session -> trainer: the one place where the parts meet."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

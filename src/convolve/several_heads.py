@@ -1,7 +1,5 @@
 """A network with several classification heads, such as age and gender: all of them give predictions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256

@@ -4,8 +4,6 @@ The signature is a Sigstore bundle, which `model_signing verify key` checks as w
 CycloneDX form) is written beside the model card; the signature of a folder covers both.
 """
 
-from __future__ import annotations
-
 import hashlib
 from importlib import import_module
 from pathlib import Path

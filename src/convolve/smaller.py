@@ -3,8 +3,6 @@
 A quantized file is measured beside the plain one, on the test images, before it gets its name.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -27,6 +25,7 @@ from convolve.errors import ConvolveError, DataError, UsageError
 from convolve.export import any_size, onnx_finish, quantize
 from convolve.export.metadata import INPUT, read_metadata
 from convolve.export.onnx import OnnxNetwork, check_packages, open_session
+from convolve.export.parity import Parity
 from convolve.export.quantize import Candidate
 from convolve.model import Model
 from convolve.model_card import write_card
@@ -81,18 +80,31 @@ class Asked:
 AS_IT_IS = Asked()
 
 
-def export_as(model: Model, path: Path, asked: Asked, run: Path) -> list[str]:
-    """Write the model as `asked`, with its card, or nothing. Returns what was measured, in sentences; `run` is where
-    the model lies."""
+@dataclass(frozen=True)
+class Exported:
+    """What was compared and measured: `scaled` of a file that takes any size, if that was made of a quantized one."""
+
+    compared: Parity
+    quantized: QuantizedRecord | None = None
+    scaled: Parity | None = None
+
+    @property
+    def lines(self) -> list[str]:
+        quantized = [in_words(self.quantized)] if self.quantized else []
+        return [str(self.compared), *quantized, *([f"with the scaling inside: {self.scaled}"] if self.scaled else [])]
+
+
+def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
+    """Write the model as `asked`, with its card, or nothing; `run` is where the model lies."""
     if asked.is_plain:
-        return [str(model.export(path, with_preprocessing=asked.with_preprocessing, any_size=asked.any_size))]
+        return Exported(model.export(path, with_preprocessing=asked.with_preprocessing, any_size=asked.any_size))
     check_packages()
     images, record = _Images(model, asked.data, run) if asked.quantize else None, None
     if asked.any_size:
         any_size.require_sayable(model.preprocess, path)
     with TemporaryDirectory(dir=path.parent) as folder:
         plain = Path(folder) / path.name
-        said = [str(model.export(plain, with_preprocessing=asked.inside["takes_pixels"]))]
+        compared = model.export(plain, with_preprocessing=asked.inside["takes_pixels"])
         file = _File(model, plain)
         size = model.preprocess.shape_CHW
         generator = torch.Generator().manual_seed(0)
@@ -101,17 +113,15 @@ def export_as(model: Model, path: Path, asked: Asked, run: Path) -> list[str]:
             onnx_finish.with_opset(plain, asked.opset, probe_N)
         if images:
             plain, record = _quantized(_File(model, plain), images, asked, Path(folder))
-            said.append(in_words(record))
         if asked.batch_size:
             onnx_finish.with_batch_size(plain, asked.batch_size, probe_N)
-        if asked.any_size:
-            said.append(f"with the scaling inside: {any_size.attach(plain)}")
+        scaled = any_size.attach(plain) if asked.any_size else None
         with replacing(path) as temporary:
             shutil.copyfile(plain, temporary)
     assert model.architecture is not None  # it was exported
     metadata = replace(model.metadata, quantized=record)
     write_card(path, model.architecture, model.module, model.preprocess, metadata, **asked.inside)
-    return said
+    return Exported(compared, record, scaled)
 
 
 def in_words(record: QuantizedRecord) -> str:

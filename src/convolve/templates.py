@@ -4,8 +4,6 @@ HTML is always escaped: text from data (class names, file names) cannot become m
 ensures this.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

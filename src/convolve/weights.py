@@ -1,7 +1,5 @@
 """Trained weights that come with a Python package, so that nothing has to be downloaded."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

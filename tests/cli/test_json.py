@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+import zip_golden
 from command_line import Convolve, Outcome
 from convolve.formats.idx import read_idx
 
@@ -63,10 +64,46 @@ def test_a_run_and_its_model(run: Path, convolve: Convolve, tiny_mnist: Path, tm
     answer("predict", convolve("predict", run, digit, "--output", "conv1", "--json"))
     found = answer("convert", convolve("convert", run, "--to", "onnx", "--out", tmp_path / "m.onnx", "--json"))
     assert found["out"] == str(tmp_path / "m.onnx")
-    assert "the same first class on each" in found["lines"][-1]
+    assert found["compared"]["of_one_class"] and found["compared"]["images"] > 16
+    assert found["compared"]["worst"] < 1e-4 and found["class_names"] == [*"0123456789"]
     answer("show", convolve("show", tmp_path / "m.onnx", "--json"))
     program = answer("convert", convolve("convert", run, "--snippet", "python-cv2", "--json"))
-    compile("\n".join(program["lines"]), "snippet", "exec")
+    compile(program["program"], "snippet", "exec")
+    written = answer("convert", convolve("convert", run, "--snippet", "cpp", "--out", tmp_path / "ask.cpp", "--json"))
+    assert "program" not in written and "--to onnx" in written["asks"]
+
+
+def test_what_convert_made_is_in_fields(convolve: Convolve, model: Path, tmp_path: Path) -> None:
+    found = answer("convert", convolve("convert", model, "--to", "convolve", "--out", tmp_path / "copy", "--json"))
+    assert found["parameters"] > 0 and found["preprocess"]["channels"] == 1 and "compared" not in found
+    words = ("--quantize", "fp16", "--data", "sample", "--max-error-increase", 100, "--json")
+    found = answer("convert", convolve("convert", model, "--to", "onnx", "--out", tmp_path / "half.onnx", *words))
+    assert found["quantized"]["bytes"] == (tmp_path / "half.onnx").stat().st_size < found["quantized"]["bytes_before"]
+
+
+def test_what_convert_made_of_several_outputs(convolve: Convolve, tmp_path: Path) -> None:
+    path, out = tmp_path / "net.model", tmp_path / "net.onnx"
+    path.write_bytes(zip_golden.ARCHIVE.read("v2/net_resnet.model"))
+    shown = answer("show", convolve("show", path, "--json"))
+    two = [word for layer in shown["layers"][-2:] for word in ("--output", layer["name"])]
+    found = answer("convert", convolve("convert", path, "--to", "onnx", "--out", out, *two, "--json"))
+    assert "several outputs" in found["no_classifier"] and len(found["outputs"]) == found["compared"]["outputs"] == 2
+
+
+def test_signatures(convolve: Convolve, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("model_signing")
+    pytest.importorskip("cyclonedx")
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+    key, public, out = tmp_path / "key.pem", tmp_path / "key.pub", tmp_path / "net.onnx"
+    made = generate_private_key(SECP256R1())
+    key.write_bytes(made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    found = answer("convert", convolve("convert", model, "--to", "onnx", "--out", out, "--sign", key, "--json"))
+    assert all(Path(found[name]).is_file() for name in ("signature", "bill_of_materials"))
+    found = answer("convert", convolve("convert", out, "--verify", public, "--json"))
+    assert found["verified_with"] == str(public)
 
 
 def test_a_model_that_knows_its_certainty(
@@ -103,7 +140,11 @@ def test_recipes_schedules_and_configurations(convolve: Convolve, tmp_path: Path
 def test_images(convolve: Convolve, tiny_mnist: Path, photographs: Path, tmp_path: Path) -> None:
     answer("check-data", convolve("check-data", photographs, "--json"), codes=(0, 3))
     found = answer("prepare", convolve("prepare", "mnist", "--source", tiny_mnist, "--out", tmp_path / "m", "--json"))
-    assert found["lines"]
+    assert [Path(file["path"]).name for file in found["files"]][::3] == ["labels.txt", "train_map.txt", "test_map.txt"]
+    assert found["files"][2] == {**found["files"][2], "images": found["files"][2]["written"]}
+    words = ("--source", photographs, "--out", tmp_path / "shards")
+    found = answer("prepare", convolve("prepare", "shards", *words, "--json"))
+    assert {"images", "shards", "written"} <= {*found["files"][-1]}
     answer("doctor", convolve("doctor", "--json"))
 
 

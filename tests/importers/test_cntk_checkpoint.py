@@ -11,9 +11,9 @@ from wire_bytes import varint
 
 import golden
 from convolve.errors import FormatError
+from convolve.formats.wire import BYTES, Field
 from convolve.importers import cntk
 from convolve.importers.cntk.wire import _Reader
-from convolve.importers.wire import BYTES, Field
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_numbers_of_things_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     refused(v1_model(*chain), "more than 50 operations and parameters")
     monkeypatch.setattr("convolve.importers.cntk.v1_bytes.MAX_TEXTS", 200)
     refused(v1_model(*chain), "more than 200 texts")
-    monkeypatch.setattr("convolve.importers.wire.MAX_FIELDS", 60)
+    monkeypatch.setattr("convolve.formats.wire.MAX_FIELDS", 60)
     refused(dictionary({"root": vector(*[b""] * 60)}), "more than 60 fields")
 
 

@@ -28,7 +28,7 @@ TOP_LEVEL = {
 
 
 def prepare(source: Path, out: Path) -> list[str]:
-    return list(prepare_cifar10(source, out))
+    return [*map(str, prepare_cifar10(source, out))]
 
 
 @pytest.fixture

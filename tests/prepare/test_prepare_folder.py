@@ -33,7 +33,7 @@ def pictures(place: Path, side: int = 12) -> Path:
 def test_the_lists_hold_the_same_images(tmp_path: Path) -> None:
     source = pictures(tmp_path / "photos")
     first, second = list(prepare_folder(source, tmp_path / "out")), list(prepare_folder(source, tmp_path / "out"))
-    assert len(first) == len(second) and sum("was there" in line for line in second) == 4
+    assert len(first) == len(second) and sum(report.what == "was there" for report in second) == 4
     own, again = open_lists(source), open_lists(tmp_path / "out")
     assert again.class_names == NAMES and not again.held_out
     for part, listed in ((own.train, again.train), (own.test, again.test)):

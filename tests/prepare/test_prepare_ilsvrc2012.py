@@ -25,7 +25,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def prepare(source: Path, out: Path, order_from: Path | None = None) -> list[str]:
-    return list(prepare_ilsvrc2012(source, out, order_from=order_from))
+    return [*map(str, prepare_ilsvrc2012(source, out, order_from=order_from))]
 
 
 def rows(path: Path) -> list[list[str]]:

@@ -21,7 +21,7 @@ TOP_LEVEL = {
 
 
 def prepare(source: Path, out: Path) -> list[str]:
-    return list(prepare_mnist(source, out))
+    return [*map(str, prepare_mnist(source, out))]
 
 
 @pytest.fixture

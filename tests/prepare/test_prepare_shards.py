@@ -43,7 +43,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def write(source: Path, out: Path) -> list[str]:
-    return list(prepare_shards(source, out, AS_FOUND, shard_mb=1))
+    return [*map(str, prepare_shards(source, out, AS_FOUND, shard_mb=1))]
 
 
 def test_the_same_images_in_the_same_order(photos: Path, tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ Eight such tables, with different frequencies and cells, miss almost nothing. Ca
 decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ class _Partners:
     likeness_N: NDArray[np.float32]
 
     @classmethod
-    def none(cls, count: int) -> _Partners:
+    def none(cls, count: int) -> Self:
         return cls(np.full(count, -1), np.full(count, _CANDIDATE, np.float32))
 
     def offer(self, earlier_P: NDArray[np.int64], later_P: NDArray[np.int64], likeness_P: NDArray[np.float32]) -> None:

@@ -1,7 +1,5 @@
 """Checks labeled images of any form and collects what is wrong with them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Classes without images, or with few."""
 
-from __future__ import annotations
-
 from itertools import islice
 
 import numpy as np

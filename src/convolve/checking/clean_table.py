@@ -1,7 +1,5 @@
 """The images without faults, as a table for training."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Sequence

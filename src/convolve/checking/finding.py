@@ -1,7 +1,5 @@
 """A finding of a check: where, what, and what to do about it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -5,11 +5,10 @@ its label, the more doubtful the label (the self-confidence of Northcutt et al. 
 docs/explanation/faults-found.md says how many are found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class _Judged:
     class_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, parts: Sequence[Part], looks: Sequence[Looks]) -> _Judged:
+    def of(cls, parts: Sequence[Part], looks: Sequence[Looks]) -> Self:
         places = [
             (number, index, part.label(index))
             for number, (part, look) in enumerate(zip(parts, looks, strict=True))

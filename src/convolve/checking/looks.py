@@ -5,13 +5,11 @@ whatever its proportions: 63 of them, without the mean, as a vector of length 1 
 an image is saved again as JPEG, scaled, or made slightly brighter.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -65,7 +63,7 @@ class Looks:
     alpha_N: NDArray[np.bool_]
 
     @classmethod
-    def none(cls, count: int) -> Looks:
+    def none(cls, count: int) -> Self:
         return cls(
             digests_N=np.zeros(count, np.uint64), shapes_NF=np.zeros((count, FREQUENCIES**2 - 1), np.int8),
             seen_N=np.zeros(count, bool), size_N2=np.zeros((count, 2), np.int32), low_N=np.zeros(count, np.uint8),

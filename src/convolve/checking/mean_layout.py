@@ -1,7 +1,5 @@
 """Mean images whose channels or planes are not in the layout that CNTK's reader expects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

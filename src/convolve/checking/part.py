@@ -1,7 +1,5 @@
 """A part of a data set, as the check reads it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any

@@ -4,8 +4,6 @@ Candidates come from the data that `looks.py` stores for each image. They are th
 and judged. The limits were chosen on one half of two sets of photographs and tested on the other (docs/experiments.md).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from itertools import chain, islice

@@ -1,7 +1,5 @@
 """Images beside listed ones that no list names."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath

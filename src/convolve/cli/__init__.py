@@ -3,8 +3,6 @@
 Results go to stdout, progress and errors to stderr. Every error is one line with the exit code of `convolve.errors`.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

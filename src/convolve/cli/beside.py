@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convolve.cli.formatting import Answer
 from convolve.cli.snippet import Snippet
 from convolve.errors import UnsupportedError, UsageError
 
@@ -17,6 +18,7 @@ _ALONE = {
     "--verify": "--verify only checks a signature",
     "--sign": "--sign alone signs what lies there",
 }
+_WANTED = {"--to": "FORM", "--out": "PATH"}
 _OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
 
 
@@ -29,23 +31,26 @@ def done_beside(
     verify: Path | None,
     given: list[str],
     special: set[str],
-) -> list[str]:
-    """Sign or check what lies there already, or make a program for it. What there is to print.
+) -> Answer:
+    """Sign or check what lies there already, or make a program for it.
 
     `given` are the options on the command line, `special` those that not all forms of --to have.
     """
     named = next((option for option in _ALONE if option in given), None)
     if named is None or (named == "--sign" and {"--to", "--out"} & {*given}):
-        raise UsageError("give --to FORM and --out PATH; --sign, --verify and --snippet also work without them")
+        missing = " and ".join(f"{each} {what}" for each, what in _WANTED.items() if each not in given)
+        raise UsageError(f"give {missing}, too; --sign, --verify and --snippet also work without --to and --out")
     useless = (special - _OF_A_PROGRAM) | {"--to", *_ALONE} if snippet else {*given} - {"--json"}
     if others := [option for option in given if option in useless and option != named]:
         raise UsageError(f"{_ALONE[named]}, without {', '.join(others)}; convert and sign in another command")
     if snippet:
-        return snippet.lines(model, out)
+        return snippet.answer(model, out)
     if verify:
         from convolve.signing import verify as checked
 
-        return [f"{checked(model, verify)}: {model} is as the owner of {verify} signed it"]
+        signature = checked(model, verify)
+        line = f"{signature}: {model} is as the owner of {verify} signed it"
+        return Answer([line], {"signature": str(signature), "verified_with": str(verify)})
     return _sign_as_it_is(model, signer(sign))
 
 
@@ -58,7 +63,7 @@ def signer(key: Path | None) -> Any:
     return signing.signer(key)
 
 
-def _sign_as_it_is(model: Path, with_key: Any) -> list[str]:
+def _sign_as_it_is(model: Path, with_key: Any) -> Answer:
     """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
     from convolve.graph.classifier import SeveralHeadsError
     from convolve.loading import load
@@ -70,12 +75,14 @@ def _sign_as_it_is(model: Path, with_key: Any) -> list[str]:
     return signed(model, with_key, opened.data_name, opened.training_info)
 
 
-def signed(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> list[str]:
+def signed(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> Answer:
     """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
     from convolve.records import TrainingInfo
     from convolve.signing import sign, write_bom
 
     if with_key is None:
-        return []
+        return Answer()
     bom = write_bom(model, data, info or TrainingInfo())
-    return [f"signed: {sign(model, with_key)}, bill of materials {bom}"]
+    signature = sign(model, with_key)
+    fields = {"signature": str(signature), "bill_of_materials": str(bom)}
+    return Answer([f"signed: {signature}, bill of materials {bom}"], fields)

@@ -11,14 +11,14 @@ import typer
 
 from convolve.atomic import staged
 from convolve.cli.beside import done_beside, signed, signer
-from convolve.cli.formatting import print_lines
+from convolve.cli.formatting import Answer
 from convolve.cli.options import AsJson, Overrides, choices, with_overrides
 from convolve.cli.snippet import Snippet
 from convolve.errors import UsageError, look_up
 
 if TYPE_CHECKING:
     from convolve.model import Model
-    from convolve.smaller import Asked
+    from convolve.smaller import Asked, Exported
 
 _ONNX, _WEB, _BESIDE = "ONNX files", "Web pages", "Signatures and programs, with or without --to"
 
@@ -159,8 +159,8 @@ def convert(
     given = _given(context)
     if to is None or out is None or verify or snippet:
         program = Snippet(snippet, with_preprocessing, any_size, output, overrides) if snippet else None
-        lines = done_beside(model, out, program, sign=sign, verify=verify, given=given, special=_SPECIAL)
-        print_lines(as_json, {"model": str(model), "to": None, "out": out and str(out)}, lines)
+        done = done_beside(model, out, program, sign=sign, verify=verify, given=given, special=_SPECIAL)
+        (Answer(fields={"model": str(model), "to": None, "out": out and str(out)}) + done).print(as_json)
         return
     _check(to, out, given)
 
@@ -177,16 +177,15 @@ def convert(
         try:
             opened = _opened(model, names, overrides)
         except (NoClassifierError, SeveralHeadsError) as error:
-            said = _convert_network(model, to, path, overrides, names, reason=_of_network(to, given, error))
+            done = _convert_network(model, to, path, overrides, names, reason=_of_network(to, given, error))
             data_name, info = "", None
         else:
             info = replace(opened.training_info, license=license_ or opened.training_info.license)
             opened.training_info, data_name = info, opened.data_name
             order = _Order(opened, model, path, asked, cdn=cdn, web_runtime=web_runtime)
-            said = _described(opened, path, asked) + FORMS[to].write(order)
-        said += signed(path, with_key, data_name, info)
-    said = [line.replace(str(path), str(out)).replace(str(path.parent), str(out.parent)) for line in said]
-    print_lines(as_json, {"model": str(model), "to": to, "out": str(out)}, said)
+            done = _described(opened, path, asked) + FORMS[to].write(order)
+        done += signed(path, with_key, data_name, info)
+    (Answer(fields={"model": str(model), "to": to, "out": str(out)}) + done.renamed(path, out)).print(as_json)
 
 
 def _opened(model: Path, outputs: list[str], overrides: Overrides) -> Model:
@@ -217,25 +216,31 @@ class _Order:
 @dataclass(frozen=True)
 class Form:
     """What --to can write: a file with this ending, or a folder. `options`: those that not all forms have. `write`
-    returns what was measured and compared, in sentences."""
+    returns what was measured and compared."""
 
     ending: str
     options: tuple[str, ...]
-    write: Callable[[_Order], list[str]]
+    write: Callable[[_Order], Answer]
 
 
-def _write_folder(order: _Order) -> list[str]:
+def _write_folder(order: _Order) -> Answer:
     order.model.save(order.path)
-    return []
+    return Answer()
 
 
-def _write_file(order: _Order) -> list[str]:
+def _write_file(order: _Order) -> Answer:
     from convolve.smaller import export_as
 
-    return export_as(order.model, order.path, order.asked, order.run)
+    return _compared(export_as(order.model, order.path, order.asked, order.run))
 
 
-def _write_page(order: _Order) -> list[str]:
+def _compared(done: Exported) -> Answer:
+    from convolve.records.reading import to_json
+
+    return Answer(done.lines, to_json(done))
+
+
+def _write_page(order: _Order) -> Answer:
     from convolve.web.folder import write_page
     from convolve.web.runtime import packed, referred
 
@@ -243,7 +248,8 @@ def _write_page(order: _Order) -> list[str]:
     compared = write_page(order.model, order.run.resolve().name, order.path, runtime, asked=order.asked, run=order.run)
     where = f"from {runtime.script}: the page needs a network" if order.cdn else "in the folder"
     opened_from = f"open it from any web server: python -m http.server --directory {order.path}"
-    return [f"onnxruntime-web {runtime.version} {where}", *compared, opened_from]
+    first = Answer([f"onnxruntime-web {runtime.version} {where}"], {"runtime": runtime.version})
+    return first + _compared(compared) + Answer([opened_from])
 
 
 _MEASURED = ("--quantize", "--data", "--max-error-increase")
@@ -285,13 +291,15 @@ def _check(to: str, out: Path, given: list[str]) -> None:
         raise UsageError(f"{out} exists already; choose another --out")
 
 
-def _described(opened: Model, path: Path, asked: Asked) -> list[str]:
+def _described(opened: Model, path: Path, asked: Asked) -> Answer:
     parameters = sum(p.numel() for p in opened.module.parameters())
     inside = ", inside the file" if asked.inside["takes_pixels"] else ""
-    return [
+    lines = [
         f"{path}: {parameters:,} parameters, {len(opened.class_names)} classes",
         f"the network sees {opened.preprocess}{inside}",
     ]
+    fields = {"parameters": parameters, "class_names": list(opened.class_names)}
+    return Answer(lines, fields | {"preprocess": opened.preprocess.mapping()})
 
 
 def _of_network(to: str, given: list[str], reason: Exception) -> Exception:
@@ -307,19 +315,21 @@ def _of_network(to: str, given: list[str], reason: Exception) -> Exception:
 
 def _convert_network(
     model: Path, to: str, path: Path, overrides: Overrides, names: list[str], *, reason: Exception
-) -> list[str]:
+) -> Answer:
     from convolve.network import load_graph
+    from convolve.records.reading import to_json
 
     network = load_graph(model, names, overrides)
-    if to == "convolve":
-        network.save(path)
-        compared = "nothing is prepared and no class is named: `convert` and `show` take it"
-    else:
-        compared = network.export(path)
     parameters = sum(p.numel() for p in network.module.parameters())
     sides = {"takes": network.inputs, "gives": network.outputs}
-    return [
+    lines = [
         f"{path}: {parameters:,} parameters; no classifier ({reason})",
         *(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}" for side, ports in sides.items()),
-        compared,
     ]
+    ports = {"inputs": network.inputs, "outputs": network.outputs}
+    done = Answer(lines, {"parameters": parameters, "no_classifier": str(reason), **to_json(ports)})
+    if to != "convolve":
+        compared = network.export(path)
+        return done + Answer([str(compared)], {"compared": to_json(compared)})
+    network.save(path)
+    return done + Answer(["nothing is prepared and no class is named: `convert` and `show` take it"])

@@ -1,7 +1,5 @@
 """convolve doctor"""
 
-from __future__ import annotations
-
 import json
 import sys
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """`convolve train --folds`: cross-validation in place of one training."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

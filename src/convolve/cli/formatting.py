@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import Field, fields, is_dataclass
+from dataclasses import Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +42,27 @@ def write_csv(path: Path | None, rows: Iterable[Iterable[Any]], safe: bool = Fal
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-def print_lines(as_json: bool, what: dict[str, Any], lines: Iterable[str]) -> None:
-    """Print what a command did, line by line, or as one JSON object: `what`, with the `lines`."""
-    if as_json:
-        print(json.dumps(what | {"lines": [*lines]}, indent=2, ensure_ascii=False))
-        return
-    for line in lines:
-        print(line)
+@dataclass(frozen=True)
+class Answer:
+    """What a command did: in `lines` for people, in `fields` for --json."""
+
+    lines: list[str] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def __add__(self, other: Answer) -> Answer:
+        return Answer(self.lines + other.lines, self.fields | other.fields)
+
+    def renamed(self, old: Path, new: Path) -> Answer:
+        """With another path, and another folder of it, wherever they are named."""
+
+        def right(text: Any) -> Any:
+            return text.replace(str(old), str(new)).replace(str(old.parent), str(new.parent))
+
+        fields = {name: right(value) if isinstance(value, str) else value for name, value in self.fields.items()}
+        return Answer([*map(right, self.lines)], fields)
+
+    def print(self, as_json: bool) -> None:
+        print(json.dumps(self.fields, indent=2, ensure_ascii=False) if as_json else "\n".join(self.lines))
 
 
 def counted(count: int, name: str) -> str:

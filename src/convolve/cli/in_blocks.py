@@ -1,7 +1,5 @@
 """How commands query a model: in blocks that several workers can share; see data/team.py."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, replace

@@ -1,7 +1,5 @@
 """Options that several commands have."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from copy import copy

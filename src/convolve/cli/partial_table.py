@@ -1,7 +1,5 @@
 """A CSV file that takes hours to write: it grows as FILE.partial, and an interrupted command resumes it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -10,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from convolve.atomic import cannot_write, locked, parse_json, refuse_link, replacing
 from convolve.errors import UsageError
@@ -94,7 +92,7 @@ class _Lines:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.end = file, file.tell()
 
-    def __iter__(self) -> _Lines:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:

@@ -1,7 +1,6 @@
 """convolve prepare"""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from convolve.cli.formatting import print_lines
 from convolve.cli.options import AsJson, Options, choices, with_data_options
 from convolve.errors import UsageError, look_up
 
 if TYPE_CHECKING:
     from convolve.data.team import Team
+    from convolve.prepare.output import Report
 
 
 @with_data_options
@@ -65,7 +64,7 @@ def prepare(
     from convolve.prepare.mnist import prepare_mnist
     from convolve.prepare.shards import SHARD_MB, prepare_shards
 
-    preparations: dict[str, Callable[[Path | None, Path, Any, Team], Iterator[str]]] = {
+    preparations: dict[str, Callable[[Path | None, Path, Any, Team], Iterator[Report]]] = {
         "mnist": prepare_mnist,
         "cifar10": prepare_cifar10,
         "ilsvrc2012": partial(prepare_ilsvrc2012, order_from=order_from),
@@ -78,5 +77,10 @@ def prepare(
     if shard_size and dataset != "shards":
         raise UsageError(f"--shard-size is for shards; leave it out for {dataset}")
     with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
-        lines = prepared(source, out, download_lines(stderr_console()), team)
-        print_lines(as_json, {"dataset": dataset, "out": str(out)}, lines)
+        reports = []
+        for report in prepared(source, out, download_lines(stderr_console()), team):
+            reports.append({"path": str(report.path), "what": report.what, **report.counts})
+            if not as_json:
+                print(report)
+        if as_json:
+            print(json.dumps({"dataset": dataset, "out": str(out), "files": reports}, indent=2, ensure_ascii=False))

@@ -1,13 +1,11 @@
 """Progress of a training, an evaluation or a download, on stderr: a live bar on a terminal, otherwise plain lines."""
 
-from __future__ import annotations
-
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -132,7 +130,7 @@ class Display:
             refresh_per_second=5,
         )
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

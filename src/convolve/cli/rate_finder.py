@@ -1,7 +1,5 @@
 """`convolve train --find-lr`: a search for the learning rate in place of a training."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """convolve run"""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
@@ -22,9 +20,10 @@ def run(
     config: Annotated[
         list[str],
         typer.Argument(
-            help="A BrainScript file, or several joined by `+`, then settings such as maxEpochs=3 or "
-            "Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the last value counts.",
-            metavar="CONFIG.cntk [KEY=VALUE]",
+            help="A program for CNTK's Python API and its own arguments; or a BrainScript file, or several joined by "
+            "`+`, then settings such as maxEpochs=3 or Train=[SGD=[maxEpochs=3]]. If a key is set more than once, the "
+            "last value counts.",
+            metavar="PROGRAM.py|CONFIG.cntk [ARGUMENT|KEY=VALUE]",
         ),
     ],
     data: Annotated[

@@ -134,6 +134,8 @@ def _classes(names: tuple[str, ...]) -> str:
 def _require_recipe(what: str) -> None:
     from convolve.recipes import ENDINGS
 
+    if not Path(what).exists() and (Path(what).parent != Path() or Path(what).suffix):
+        raise UsageError(f"{what} does not exist; give a recipe's name or file, a run folder, or a model")
     if Path(what).is_file() and Path(what).suffix not in ENDINGS:
         raise UsageError(
             f"{what}: this kind of file cannot be shown; give a recipe (.json or .yaml), a model folder, a run folder, "

@@ -1,7 +1,5 @@
 """`convolve show CONFIG.cntk`: the network and the schedule of a BrainScript configuration; no data is read."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

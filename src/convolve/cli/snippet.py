@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convolve.cli.formatting import Answer
 from convolve.errors import UsageError, look_up, quoted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Snippet:
     output: list[str] | None
     overrides: PreprocessOverrides
 
-    def lines(self, path: Path, out: Path | None) -> list[str]:
+    def answer(self, path: Path, out: Path | None) -> Answer:
         """The program for the model at `path`; where it is written to `out`, a line that says so."""
         from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
@@ -51,8 +52,8 @@ class Snippet:
         if out:
             with staged(out) as written:
                 written.write_text(text, encoding="utf-8", newline="\n")
-            return [f"{out}: {file.said}"]
-        return text.splitlines()
+            return Answer([f"{out}: {file.said}"], {"asks": file.said})
+        return Answer(text.splitlines(), {"asks": file.said, "program": text})
 
 
 def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord | None]:

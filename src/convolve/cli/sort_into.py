@@ -1,7 +1,5 @@
 """`predict --sort-into`: copy each image into a folder named after its class."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from hashlib import sha256

@@ -4,8 +4,6 @@ File names are untrusted: no terminal command in them reaches the terminal. A fa
 nothing waits or fails because nobody reads stderr.
 """
 
-from __future__ import annotations
-
 import codecs
 import os
 import sys

@@ -1,7 +1,5 @@
 """A BrainScript configuration -> an equivalent recipe, with a comment where the meaning of a number changed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import write_text

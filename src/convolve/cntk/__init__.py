@@ -4,8 +4,6 @@
 this package.
 """
 
-from __future__ import annotations
-
 from convolve.cntk import (
     axis,
     cntk_py,

@@ -1,7 +1,5 @@
 """The names of CNTK's own binary module that programs use."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.cntk import seeds

@@ -1,7 +1,5 @@
 """Defaults for the keywords of layers, within a `with` block: `default_options(activation=relu, pad=True)`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,11 +1,9 @@
 """What programs feed: arrays and lists of any type, sparse matrices, values of CNTK, with or without a batch axis."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -61,7 +59,7 @@ class Sparse:
     def __init__(self, array: Array) -> None:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
 
-    def tocsr(self) -> Sparse:
+    def tocsr(self) -> Self:
         return self
 
     def toarray(self) -> Array:

@@ -1,7 +1,5 @@
 """Functions with CNTK's gradients where a function itself has none, or another one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,10 +1,8 @@
 """Initial values of parameters: CNTK's numbers, bit for bit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -29,7 +27,7 @@ class Initializer(Distribution):
         seed = seeds.taken(self.seed)
         return lambda shape, dtype: self.drawn(shape, seed, dtype)
 
-    def with_ranks(self, output_rank: int, filter_rank: int) -> Initializer:
+    def with_ranks(self, output_rank: int, filter_rank: int) -> Self:
         """What a layer knows of its parameter, where the program does not say it."""
         output = output_rank if self.output_rank in (None, UNSET) else self.output_rank
         filters = filter_rank if self.filter_rank in (None, UNSET) else self.filter_rank

@@ -1,7 +1,5 @@
 """Runs a program for CNTK: its `import cntk` is answered by this package."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.abc
 import importlib.machinery

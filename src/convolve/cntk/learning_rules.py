@@ -8,8 +8,6 @@ Notation of `training/optimizers.py`. Found by comparing with the real CNTK 2.7,
               the sign that it had before, else by dec (at least min);  a = d / sqrt(s + 1e-6);  w -= e*a*g / mean(a)
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

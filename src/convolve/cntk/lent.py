@@ -1,8 +1,6 @@
 """Names that CNTK's modules have because they import them for themselves: programs find them there, above all by
 `from cntk.layers import *` (as CNTK 2.7 has them; what is its own business alone is left out)."""
 
-from __future__ import annotations
-
 import collections
 import ctypes
 import enum

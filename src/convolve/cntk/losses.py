@@ -1,7 +1,5 @@
 """What a training lowers: mostly one number for each sample."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.cntk import refused

@@ -1,42 +1,28 @@
 """Operators of Python on variables and functions: numpy's broadcasting, CNTK's choice of them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from typing import Any
+
+_Operator = Callable[[Any, Any], Any]
+
+
+def _both(name: str) -> tuple[_Operator, _Operator]:
+    """CNTK's function of two operands as an operator, and as the one that Python asks of the operand on the right."""
+
+    def applied(left: Any, right: Any) -> Any:
+        return getattr(_ops(), name)(left, right)
+
+    return applied, lambda right, left: applied(left, right)
 
 
 class Operators:
     """`==` compares identity; `x ** 2` and `x > 0` are refused by Python, as CNTK has no such operators."""
 
-    def __add__(self, other: Any) -> Any:
-        return _ops().plus(self, other)
-
-    def __radd__(self, other: Any) -> Any:
-        return _ops().plus(other, self)
-
-    def __sub__(self, other: Any) -> Any:
-        return _ops().minus(self, other)
-
-    def __rsub__(self, other: Any) -> Any:
-        return _ops().minus(other, self)
-
-    def __mul__(self, other: Any) -> Any:
-        return _ops().element_times(self, other)
-
-    def __rmul__(self, other: Any) -> Any:
-        return _ops().element_times(other, self)
-
-    def __truediv__(self, other: Any) -> Any:
-        return _ops().element_divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return _ops().element_divide(other, self)
-
-    def __matmul__(self, other: Any) -> Any:
-        return _ops().times(self, other)
-
-    def __rmatmul__(self, other: Any) -> Any:
-        return _ops().times(other, self)
+    __add__, __radd__ = _both("plus")
+    __sub__, __rsub__ = _both("minus")
+    __mul__, __rmul__ = _both("element_times")
+    __truediv__, __rtruediv__ = _both("element_divide")
+    __matmul__, __rmatmul__ = _both("times")
 
     def __neg__(self) -> Any:
         return _ops().negate(self)

@@ -1,7 +1,5 @@
 """Max pooling of maps in CNTK's layout, the way that PyTorch is fast at."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

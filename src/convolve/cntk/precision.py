@@ -1,7 +1,5 @@
 """The arithmetic of training steps: fp32, as CNTK's, or a faster one where `convolve run --precision` allows it."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Random numbers in a network: drawn anew in each pass, CNTK's bit for bit on a processor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -38,13 +36,9 @@ def uniform_like(x: Any, low: float = 0.0, high: float = 1.0, seed: int = seeds.
 
 
 def normal(
-    shape: Any,
-    dtype: Any = np.float32,
-    mean: float = 0.0,
-    scale: float = 1.0,
-    seed: int = seeds.SENTINEL,
+    shape: Any, dtype: Any = np.float32, mean: float = 0.0, scale: float = 1.0, seed: int = seeds.SENTINEL,
     name: str = "",
-) -> Function:
+) -> Function:  # fmt: skip
     return _fresh("normal", shape, dtype, [mean, scale], seed=seed, name=name)
 
 
@@ -53,13 +47,9 @@ def normal_like(x: Any, mean: float = 0.0, scale: float = 1.0, seed: int = seeds
 
 
 def gumbel(
-    shape: Any,
-    dtype: Any = np.float32,
-    loc: float = 0.0,
-    scale: float = 1.0,
-    seed: int = seeds.SENTINEL,
+    shape: Any, dtype: Any = np.float32, loc: float = 0.0, scale: float = 1.0, seed: int = seeds.SENTINEL,
     name: str = "",
-) -> Function:
+) -> Function:  # fmt: skip
     return _fresh("gumbel", shape, dtype, [loc, scale], seed=seed, name=name)
 
 

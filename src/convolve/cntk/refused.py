@@ -1,63 +1,26 @@
 """Names of CNTK that are known and not supported, each with a way out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
 _RECURRENCE = "sequences and recurrence are not supported but for what `cntk.sequence` has; convolve is for images"
-_WAYS_OUT = {
-    **dict.fromkeys(
-        [
-            "Recurrence",
-            "RecurrenceFrom",
-            "ForwardDeclaration",
-            "Fold",
-            "FoldFrom",
-            "UnfoldFrom",
-            "LSTM",
-            "GRU",
-            "RNNStep",
-            "RNNUnit",
-            "Delay",
-            "PastValueWindow",
-            "PastValue",
-            "FutureValue",
-            "SequentialConvolution",
-            "AttentionModel",
-            "optimized_rnnstack",
-            "edit_distance_error",
-            "forward_backward",
-            "labels_to_graph",
-            "lattice_sequence_with_softmax",
-        ],
-        _RECURRENCE,
+_GROUPS = {
+    _RECURRENCE: (
+        "Recurrence RecurrenceFrom ForwardDeclaration Fold FoldFrom UnfoldFrom LSTM GRU RNNStep RNNUnit Delay "
+        "PastValueWindow PastValue FutureValue SequentialConvolution AttentionModel optimized_rnnstack "
+        "edit_distance_error forward_backward labels_to_graph lattice_sequence_with_softmax"
     ),
-    **dict.fromkeys(
-        [
-            "HTKFeatureDeserializer",
-            "HTKMLFDeserializer",
-            "HTKMLFBinaryDeserializer",
-            "LatticeDeserializer",
-            "CBFDeserializer",
-        ],
-        "this format is not read; write the data as CTF",
+    "this format is not read; write the data as CTF": (
+        "HTKFeatureDeserializer HTKMLFDeserializer HTKMLFBinaryDeserializer LatticeDeserializer CBFDeserializer"
     ),
-    **dict.fromkeys(
-        [
-            "nce_loss",
-            "lambda_rank",
-            "ndcg_at_1",
-            "cosine_distance_with_negative_samples",
-            "hierarchical_softmax_layer",
-        ],
-        "this loss is not supported; write it with cntk's operations",
+    "this loss is not supported; write it with cntk's operations": (
+        "nce_loss lambda_rank ndcg_at_1 cosine_distance_with_negative_samples hierarchical_softmax_layer"
     ),
-    **dict.fromkeys(
-        ["native_user_function", "register_native_user_function"],
-        "user functions in C++ are not supported; write them in Python, as UserFunction",
+    "user functions in C++ are not supported; write them in Python, as UserFunction": (
+        "native_user_function register_native_user_function"
     ),
 }
+_WAYS_OUT = {name: way for way, names in _GROUPS.items() for name in names.split()}
 
 
 def known(name: str) -> bool:
@@ -70,10 +33,7 @@ def way_out(name: str) -> str:
 
 def by_way_out() -> dict[str, list[str]]:
     """Each way out, and the names that have it."""
-    found: dict[str, list[str]] = {}
-    for name, way in _WAYS_OUT.items():
-        found.setdefault(way, []).append(name)
-    return found
+    return {way: names.split() for way, names in _GROUPS.items()}
 
 
 def stand_in(name: str) -> Callable[..., Any]:

@@ -1,7 +1,5 @@
 """What programs compute beyond the files that convolve reads: rules of lowering for these."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.cntk import along

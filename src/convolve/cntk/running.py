@@ -1,7 +1,5 @@
 """Running functions: one compiled module for each set of outputs, whatever the batch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

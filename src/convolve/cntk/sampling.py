@@ -1,7 +1,5 @@
 """Random samples of classes, drawn as CNTK draws them: by weights, with or without repetition."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.cntk import seeds

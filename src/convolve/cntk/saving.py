@@ -1,7 +1,5 @@
 """Functions <-> CNTK v2 files, and ONNX."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """What of CNTK a program names that is not here, found before the program runs."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 from collections.abc import Iterator

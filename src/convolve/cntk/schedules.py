@@ -1,12 +1,10 @@
 """Schedules: rates and momenta over the samples of a training."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, Self
 
 FULL_DATA_SWEEP = 2**64 - 2  # as an epoch's size, or as the number of samples of an evaluation
 
@@ -39,7 +37,7 @@ class Schedule:
         """The value from that sample on, or sweep."""
         return next((value for end, value in self.ends if place < end), self.ends[-1][1])
 
-    def meant_for(self, minibatch_size: int, later: int = 0) -> Schedule:
+    def meant_for(self, minibatch_size: int, later: int = 0) -> Self:
         """The same values, for another size of minibatch, so many samples or sweeps later."""
         other = copy.copy(self)
         other.minibatch_size, other.ends = minibatch_size, [(end + later, value) for end, value in self.ends]

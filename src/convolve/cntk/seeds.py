@@ -1,7 +1,5 @@
 """CNTK's seeds: every random parameter and every dropout takes the next number, in the order of creation."""
 
-from __future__ import annotations
-
 SENTINEL = 2**64 - 3  # of a seed that CNTK is to choose: SentinelValueForAutoSelectRandomSeed
 _state = {"next": 0, "fixed": False}
 

@@ -1,7 +1,5 @@
 """Plain values -> the protobuf bytes of CNTK v2 files; the schema is in `importers/cntk/wire.py`, which reads them."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,40 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.formats.wire import BYTES, FIXED64, VARINT
 from convolve.importers.cntk.wire import Axis
-from convolve.importers.wire import BYTES, FIXED64, VARINT
 
 # Whole numbers are of type Int, but under these keys, where CNTK has them of type SizeT.
-_SIZES = frozenset(
-    [
-        "Version",
-        "blockSize",
-        "data_type",
-        "depthRadius",
-        "epoch_size",
-        "groups",
-        "kind",
-        "maxTempMemSizeInSamples",
-        "minibatchCount",
-        "noise_injection_seed",
-        "numClass",
-        "numItems",
-        "numSamples",
-        "offset",
-        "op",
-        "outputRank",
-        "paddingFoot",
-        "paddingHead",
-        "paddingMode",
-        "poolingType",
-        "ref_mb_size",
-        "rngOffset",
-        "rngSeed",
-        "sample_count",
-        "sweepCount",
-        "version",
-    ]
+_KEYS_OF_SIZES = (
+    "Version blockSize data_type depthRadius epoch_size groups kind maxTempMemSizeInSamples minibatchCount "
+    "noise_injection_seed numClass numItems numSamples offset op outputRank paddingFoot paddingHead paddingMode "
+    "poolingType ref_mb_size rngOffset rngSeed sample_count sweepCount version"
 )
+_SIZES = frozenset(_KEYS_OF_SIZES.split())
 DATA_TYPES: dict[np.dtype[Any], int] = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}
 
 

@@ -4,8 +4,6 @@ From then on it is a folder as any other, whatever its layout. What is unpacked 
 bytes, so that an archive that changed is another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Classes of unequal size: what an image of each counts in a training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

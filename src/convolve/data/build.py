@@ -1,7 +1,5 @@
 """What a recipe makes of the images it is given: the preprocessing, the loader, and the images to evaluate on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

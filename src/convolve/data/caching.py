@@ -1,7 +1,5 @@
 """Which images are decoded once and kept in memory: those that fit there."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial

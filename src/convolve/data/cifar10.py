@@ -1,7 +1,5 @@
 """CIFAR-10: 50,000 training and 10,000 test photographs of 32x32 pixels. Source: A. Krizhevsky, V. Nair, G. Hinton."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath

@@ -4,8 +4,6 @@ An image is a sequence of one sample. The readers shuffle twice (BlockRandomizer
 sequences among the chunks of a sliding window. The tests follow CNTK 2.7 number by number.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.cntk_random import Draws

@@ -1,7 +1,5 @@
 """A user's own numbers in CTF text: features with their labels, in two files or with a test part held out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.data.hold_out import TEST_FRACTION, Learned, hold_out_validation

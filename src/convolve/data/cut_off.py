@@ -1,7 +1,5 @@
 """Whether a model sees too little of its pictures."""
 
-from __future__ import annotations
-
 from statistics import median
 
 from convolve.data.sources.files import FileSource

@@ -1,7 +1,5 @@
 """Images that cannot be decoded: others stand in for them in training, and evaluation may leave them out."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """A dataset: a source and what is done to each of its images. They are cached in memory, or decoded on demand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass

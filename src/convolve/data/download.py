@@ -1,7 +1,5 @@
 """Files fetched from their mirrors: checked, resumable, whole or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import os

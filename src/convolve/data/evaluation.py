@@ -1,7 +1,5 @@
 """Test images, brought to what a network takes by the model's own description."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.data.damaged import Damaged, Unreadable

@@ -1,7 +1,5 @@
 """Images that a model is asked about: decoded ahead, in batches, in their order, however many there are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass

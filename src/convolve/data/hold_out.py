@@ -6,8 +6,6 @@ joins, if that has the smallest key in it, and the one image that a class needs 
 remembers the keys of what it was trained on, and `evaluate` goes by these.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property

@@ -3,8 +3,6 @@
 They are handed out by image-net.org, to who asks for them: nothing is downloaded.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from convolve.data.lists import find_lists, open_lists

@@ -1,7 +1,5 @@
 """Images as a user names them: files, folders, zips, shards."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 

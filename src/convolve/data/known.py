@@ -1,7 +1,5 @@
 """The published data sets that convolve knows: one row each."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ import torch
 from convolve.atomic import open_ordinary
 from convolve.data import archives, cifar10, ilsvrc2012, mnist
 from convolve.data.download import Progress
-from convolve.data.lists import find_lists, is_packed
+from convolve.data.lists import find_lists, is_packed, no_images
 from convolve.data.locate import SAMPLE
 from convolve.data.shard_layout import is_shards
 from convolve.data.sources import cifar
@@ -104,8 +102,10 @@ def open_published(place: Path, name: str, file_order: bool, progress: Progress 
             return LOADERS[each](str(place), file_order, progress)
         except MissingDataError as error:
             reasons.append(str(error))
+    if not name:
+        raise no_images(place)
     hint = "images of your own lie in a subfolder for each class, or are listed in a map file or a CSV table"
-    raise MissingDataError(f"{reasons[0] if name else f'{place} holds no labeled images'}; {hint}")
+    raise MissingDataError(f"{reasons[0]}; {hint}")
 
 
 def may_be(own: Splits, info: DatasetInfo) -> bool:

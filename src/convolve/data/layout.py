@@ -5,8 +5,6 @@ and what must not be judged on it is judged on a piece cut from training. With t
 choices, the test part for the last figure alone.
 """
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence

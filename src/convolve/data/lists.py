@@ -1,7 +1,6 @@
 """A user's own images: class folders, map files, CSV tables, shards; in two parts, or with a test part held out."""
 
-from __future__ import annotations
-
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -55,15 +54,18 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     return replace(layout, left_out=(*layout.left_out, *packed[:_MOST_NAMED]))
 
 
+def no_images(place: Path) -> MissingDataError:
+    what = "holds no labeled images" if os.path.lexists(place) else "does not exist"
+    return MissingDataError(f"{place} {what}; give a folder with a subfolder for each class, a map file, or a table")
+
+
 def open_lists(
     where: Path, layout: Layout | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
 ) -> Splits:
     """A user's own images at `where`; where they are in one part, a test part is held out."""
     found = layout or find_lists(where)
     if found is None:
-        raise MissingDataError(
-            f"{where} holds no labeled images; give a folder with a subfolder for each class, a map file, or a table"
-        )
+        raise no_images(where)
     if is_ctf_set(found):
         return open_ctf_set(where, found, options)
     first, parts, names = open_parts(found, options)
@@ -189,7 +191,7 @@ def collect_lists(
         refuse_other_kinds(place)
     layout, parts = find_lists(place, classes or ()), list[tuple[str, Source]]()
     if layout is None:
-        raise MissingDataError(f"{place} holds no labeled images; see `convolve check-data --help`")
+        raise no_images(place)
     for note in layout.notes:
         on_fault("layout", str(place), note, "name it otherwise if it is something else")
     for note in layout.left_out:

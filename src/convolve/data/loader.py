@@ -1,7 +1,5 @@
 """The loader: training batches as the network sees them, in an order, for one of several workers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial

@@ -1,7 +1,5 @@
 """Where a data set lies on this machine."""
 
-from __future__ import annotations
-
 import os
 from importlib import resources
 from pathlib import Path

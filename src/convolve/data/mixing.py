@@ -1,7 +1,5 @@
 """Batches whose images are mixed, and their labels: MixUp and CutMix."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

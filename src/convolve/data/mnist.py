@@ -1,7 +1,5 @@
 """MNIST: 60,000 training and 10,000 test digits of 28x28 gray pixels. Source: Y. LeCun, C. Cortes, C. J. C. Burges."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -7,8 +7,6 @@ more). Who is compared with whom is decided by 8x8 pixels, which a shift hardly 
 seconds. What is compared is moved against each other by up to an eighth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 `lists.py` knows a user's own images, `known.py` the published data sets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

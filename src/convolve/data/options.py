@@ -1,7 +1,5 @@
 """How images are read, where they do not say so themselves: what a user gives beside --data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The order in which an epoch visits its samples: a pure function of the recipe, the seed and the epoch."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

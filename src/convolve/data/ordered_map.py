@@ -3,8 +3,6 @@
 Threads suffice: reading, decoding and the arithmetic on images all release Python's lock.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator

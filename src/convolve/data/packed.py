@@ -6,8 +6,6 @@ once, and whatever is missing, after a kill or on a full disk, is decoded as it 
 where it lies, and by the size and time of that file.
 """
 
-from __future__ import annotations
-
 import atexit
 import hashlib
 import mmap
@@ -21,11 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from convolve.atomic import cannot_write, replacing, sweep
@@ -235,6 +232,7 @@ class PackedSource:
     make: Callable[[Image], Image]
     made: str
     warn: Callable[[str], None]
+    size: Size | None = None
 
     @cached_property
     def pack(self) -> Pack:
@@ -248,25 +246,8 @@ class PackedSource:
         """Those that are known; 0: not yet."""
         return np.zeros((len(self), 2), np.uint64)
 
-    @property
-    def labels_N(self) -> torch.Tensor:
-        return self.source.labels_N
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        return self.source.class_names
-
-    @property
-    def chunk_N(self) -> NDArray[np.int64] | None:
-        return self.source.chunk_N
-
-    @property
-    def size(self) -> Size | None:
-        return None
-
-    @property
-    def stream_N(self) -> NDArray[np.int64] | None:
-        return self.source.stream_N
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
 
     def expect(self, order_N: NDArray[np.int64]) -> None:
         """See `FileSource.expect`; what is packed need not be fetched."""
@@ -275,9 +256,6 @@ class PackedSource:
 
     def __len__(self) -> int:
         return len(self.source)
-
-    def read(self, index: int) -> bytes:
-        return self.source.read(index)
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         """The image as `make` leaves it; it is not to be written to."""
@@ -291,17 +269,8 @@ class PackedSource:
             self.pack.add(key, pixels)
         return pixels
 
-    def location(self, index: int) -> str:
-        return self.source.location(index)
-
-    def file(self, index: int) -> str:
-        return self.source.file(index)
-
-    def take(self, indices_N: NDArray[np.int64]) -> PackedSource:
+    def take(self, indices_N: NDArray[np.int64]) -> Self:
         return replace(self, source=self.source.take(indices_N))
-
-    def digest(self) -> bytes:
-        return self.source.digest()
 
     def _key(self, index: int) -> Key:
         """What tells an image from all others: where it lies, and size and time of the file."""

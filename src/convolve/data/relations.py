@@ -4,8 +4,6 @@ Each image has a key: the hash of its bytes, up to `MOST_READ` images; of more, 
 near copies are not looked for. An image has the same key wherever it lies, and whatever lies beside it.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

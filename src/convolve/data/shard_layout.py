@@ -3,8 +3,6 @@
 `--data` names a shard, a folder of them, or several by a pattern: `*`, `?`, `[ab]`, and, as WebDataset has it, braces.
 """
 
-from __future__ import annotations
-
 import glob
 import os
 import re

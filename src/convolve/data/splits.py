@@ -1,7 +1,5 @@
 """The parts of a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256

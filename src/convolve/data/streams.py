@@ -1,7 +1,5 @@
 """Random choices: each purpose has a generator of its own, a pure function of the numbers that name the moment."""
 
-from __future__ import annotations
-
 from enum import IntEnum
 
 import numpy as np

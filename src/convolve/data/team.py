@@ -1,7 +1,5 @@
 """The workers that share one long command, seen from one of them; here one alone. distributed/parts.py has several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar

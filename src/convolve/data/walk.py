@@ -4,14 +4,13 @@ Training, prediction, checks and preparation list images with it alike. What too
 seen; links are followed; what else is passed over is counted, so that a caller can say so.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Self
 
 from convolve.errors import DataError
 from convolve.formats.image_kind import HEAD_BYTES, ImageKind, image_kind
@@ -82,7 +81,7 @@ class PassedOver:
         kind = f" ({self.kinds[ending].name})" if ending in self.kinds else ""
         return f"{ending or 'without an ending'}{kind}"
 
-    def add(self, other: PassedOver) -> None:
+    def add(self, other: Self) -> None:
         self.endings += other.endings
         self.kinds = other.kinds | self.kinds
         self.dangling += other.dangling

@@ -5,8 +5,6 @@ pass each part of the gradient is ready; the two that compress it, and send noth
 they are, on a gradient of the network's own size. The choice is made once, at the start of a run.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 import statistics

@@ -13,8 +13,6 @@ S in place of W(t-1), so that its model moves 1 + h times as far; here it is as 
 Model averaging is h = 0 and z = 1.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

@@ -7,8 +7,6 @@ Over a network, PyTorch's DistributedDataParallel sends them during the backward
 memory sum them after it, because there the core that would move the values is the one that computes.
 """
 
-from __future__ import annotations
-
 import inspect
 import weakref
 from collections.abc import Iterator, Mapping, Sequence

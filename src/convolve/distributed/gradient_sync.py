@@ -1,7 +1,5 @@
 """The gradient synchronization that a recipe describes."""
 
-from __future__ import annotations
-
 from convolve.distributed.block_momentum import BlockMomentum, block_momentum
 from convolve.distributed.data_parallel import DataParallel
 from convolve.errors import UsageError

@@ -1,7 +1,5 @@
 """Which of several processes this one is, according to their launcher. Does not import torch."""
 
-from __future__ import annotations
-
 import os
 import re
 import zlib

@@ -1,7 +1,5 @@
 """The errors of the other workers when one has ended, or stopped without ending."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ group: the workers meet once, and from then on look for files. All of them run t
 Each counts in a file of its own that it is alive; the clocks of the hosts need not agree.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

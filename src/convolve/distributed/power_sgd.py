@@ -6,8 +6,6 @@ small matrices are sent in full. DistributedDataParallel orders its buckets anew
 resume: one bucket of ours, in the order of the parameters, lets a resumed run go on to the same bits.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """The group of processes that train together, and its collectives."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import json

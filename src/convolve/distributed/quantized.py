@@ -14,8 +14,6 @@ elements of its sign in the row. With b bits, there are 2^b - 1 equal intervals 
 one for values above (CNTK 2.7, ColumnQuantizer.h and ValueQuantizer.h). Two bits are then coarser than one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

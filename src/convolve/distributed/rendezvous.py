@@ -4,8 +4,6 @@ On one host the store is a file in a folder that only its user can enter; worker
 several hosts worker 0 serves the store at MASTER_ADDR; whoever reaches that port can read and change what is in it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -10,8 +10,6 @@
 Nothing here imports `model.py`, so that `Model.export` can be a method.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass

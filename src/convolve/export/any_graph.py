@@ -1,7 +1,5 @@
 """Networks with any inputs and outputs, exported and compared before the file gets its name."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +13,7 @@ from torch.export import ExportedProgram
 from convolve.atomic import replacing
 from convolve.errors import ConvolveError, UsageError
 from convolve.export import exported_program, onnx
-from convolve.export.parity import TOLERANCE, distance
+from convolve.export.parity import TOLERANCE, Parity, distance
 
 SAMPLES = (1, 3, 8)  # of the batches that are compared: the size is free
 SPREADS = (0.0, 1.0, 100.0)  # of the numbers in them: nothing, normalized values, pixels
@@ -24,8 +22,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 Run = Callable[[Sequence[torch.Tensor]], Sequence[np.ndarray]]
 
 
-def export_network(module: nn.Module, inputs: Shapes, outputs: Shapes, path: Path) -> str:
-    """Write the module in the format of `path`'s ending. Returns a description of the comparison; raises ConvolveError
+def export_network(module: nn.Module, inputs: Shapes, outputs: Shapes, path: Path) -> Parity:
+    """Write the module in the format of `path`'s ending. Returns what was compared; raises ConvolveError
     if the outputs differ, and nothing is written then."""
     if path.suffix not in (".onnx", ".pt2"):
         raise UsageError(f"{path}: the ending selects the format, and must be one of .onnx, .pt2")
@@ -43,8 +41,7 @@ def export_network(module: nn.Module, inputs: Shapes, outputs: Shapes, path: Pat
             for samples in SAMPLES
             for spread in SPREADS
         )
-    count = sum(SAMPLES) * len(SPREADS)
-    return f"compared on {count} samples: {len(outputs)} output(s), numbers within {worst:.1g} of the largest"
+    return Parity(sum(SAMPLES) * len(SPREADS), worst, of_one_class=False, outputs=len(outputs))
 
 
 def _names(shapes: Shapes) -> Sequence[str]:

@@ -6,8 +6,6 @@ input remains a value of the file, "images": convolve cuts the file there when i
 Legend: N images, C channels, H rows, W columns, K classes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

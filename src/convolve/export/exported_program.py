@@ -1,7 +1,5 @@
 """Modules traced by torch.export: programs of ATen operators, without Python, for PyTorch and its compilers."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -3,8 +3,6 @@
 Legend: N images, C channels, H rows, W columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any

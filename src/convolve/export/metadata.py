@@ -1,7 +1,5 @@
 """The metadata of an exported file, as JSON: enough to prepare its input and read its output without convolve."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Mapping

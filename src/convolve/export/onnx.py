@@ -1,7 +1,5 @@
 """ONNX files: written by torch's exporter, run by onnxruntime (the extra `onnx`)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec

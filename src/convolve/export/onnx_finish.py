@@ -1,7 +1,5 @@
 """What can be changed in a finished ONNX file: its opset, its batch size, its metadata."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

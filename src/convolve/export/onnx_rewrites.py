@@ -3,8 +3,6 @@
 Each row of `REWRITES` names the fault that it works around.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

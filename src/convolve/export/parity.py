@@ -1,7 +1,5 @@
 """Whether an exported file gives the same outputs as its source, and where they begin to differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +28,12 @@ class Parity:
     images: int
     worst: float
     of_one_class: bool = True
+    outputs: int | None = None
 
     def __str__(self) -> str:
+        if self.outputs:
+            same = f"compared on {self.images} samples: {self.outputs} output(s)"
+            return f"{same}, numbers within {self.worst:.1g} of the largest"
         same = f"compared on {self.images:,} images{': the same first class on each' if self.of_one_class else ''}"
         return f"{same}, scores within {self.worst:.1g} of the largest"
 

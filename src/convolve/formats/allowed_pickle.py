@@ -9,8 +9,6 @@ a memo as a file asks for and cannot check keys, and hashing a deeply nested tup
 a small multiple of the file's size plus 100 bytes times `MAX_OPCODES`.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import math

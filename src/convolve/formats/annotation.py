@@ -3,8 +3,6 @@
 <annotation><filename>ILSVRC2012_val_00000001</filename> <object><name>n01751748</name> ...</object> </annotation>
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import open_ordinary

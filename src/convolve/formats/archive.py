@@ -3,8 +3,6 @@
 CNTK writes the second as `photos.zip@/cats/tom.jpg`.
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re
@@ -13,6 +11,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.parquet import ENDING as PARQUET
@@ -62,7 +61,7 @@ class ByteReader:
         self._parquets: dict[str, ParquetImages] = {}
         self._lock = threading.Lock()
 
-    def __enter__(self) -> ByteReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

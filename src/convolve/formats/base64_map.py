@@ -4,8 +4,6 @@ Source: CNTK's Base64ImageDeserializer. The first line decides whether there are
 that is not base64 is an error here; CNTK warns and skips it.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 from array import array

@@ -6,8 +6,6 @@
 Source: Caffe's caffe.proto and io.cpp. Plain pixels are planes of gray, or of blue, green and red.
 """
 
-from __future__ import annotations
-
 import mmap
 from array import array
 from dataclasses import dataclass
@@ -19,11 +17,9 @@ from numpy.typing import NDArray
 
 from convolve.errors import DataError, FormatError
 from convolve.formats.lmdb import DATA_FILE, lmdb_records
+from convolve.formats.wire import BYTES, VARINT, WireReader
 
-Bytes = bytes | mmap.mmap
-
-_MOST_FIELDS = 1000  # bytes of one record's fields; Caffe writes seven fields, except for unpacked floats
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_FIELDS = 1000  # of one record; Caffe writes seven, except for unpacked floats
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _ENCODED = 1, 2, 3, 4, 5, 7
 
 
@@ -94,24 +90,19 @@ def _place(path: Path, key: bytes) -> str:
     return f"{path}: record {key.decode('utf-8', 'backslashreplace')}"
 
 
-def _datum(data: Bytes, start: int, stop: int, place: str) -> Datum:
+def _datum(data: bytes | mmap.mmap, start: int, stop: int, place: str) -> Datum:
     """The fields of the record in [start, stop); of a repeated field, the last one counts, as in Protocol Buffers."""
     numbers = dict.fromkeys((_CHANNELS, _HEIGHT, _WIDTH, _LABEL, _ENCODED), 0)
-    image, at, left = (start, start), start, _MOST_FIELDS
-    while at < stop:
-        tag, at = _varint(data, at, stop, place)
-        number, kind = tag >> 3, tag & 7
-        value, left = 0, left - 1
-        if kind in (_VARINT, _BYTES):
-            value, at = _varint(data, at, stop, place)
-        end = at + {_VARINT: 0, _BYTES: value, _FIXED64: 8, _FIXED32: 4}.get(kind, stop)
-        if end > stop or not left:
-            raise _no_datum(place)
-        if kind == _VARINT and number in numbers:
-            numbers[number] = value
-        elif kind == _BYTES and number == _DATA:
-            image = at, end
-        at = end
+    image = start, start
+    try:
+        for field in WireReader(data, place, _MOST_FIELDS).fields(start, stop):
+            if field.kind == VARINT and field.number in numbers:
+                numbers[field.number] = field.value
+            elif field.kind == BYTES and field.number == _DATA:
+                image = field.start, field.end
+    except FormatError:
+        what = "this is no Datum of Caffe, or a damaged one; make the LMDB again"
+        raise FormatError(place, "", what) from None
     label = numbers[_LABEL]
     if label >> 31:
         raise FormatError(place, "", f"class {label - (1 << 64) if label >> 63 else label}; classes count from 0")
@@ -119,21 +110,6 @@ def _datum(data: Bytes, start: int, stop: int, place: str) -> Datum:
         channels=numbers[_CHANNELS], height=numbers[_HEIGHT], width=numbers[_WIDTH], label=label,
         is_encoded=bool(numbers[_ENCODED]), start=image[0], stop=image[1],
     )  # fmt: skip
-
-
-def _varint(data: Bytes, at: int, stop: int, place: str) -> tuple[int, int]:
-    """The number at `at`, and the offset where it ends."""
-    result = 0
-    for count in range(min(10, stop - at)):
-        byte = data[at + count]
-        result |= (byte & 0x7F) << (7 * count)
-        if byte < 0x80:
-            return result, at + count + 1
-    raise _no_datum(place)
-
-
-def _no_datum(place: str) -> FormatError:
-    return FormatError(place, "", "this is not a Datum of Caffe, or a damaged one; make the LMDB again")
 
 
 def _as_file(record: bytes, place: str) -> bytes:

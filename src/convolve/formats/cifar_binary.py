@@ -3,8 +3,6 @@
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

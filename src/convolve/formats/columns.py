@@ -1,8 +1,6 @@
 """Numbers in columns, one sample per line, as CNTK's UCIFastReader reads them: label and features have columns of their
 own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Anything else, damaged or not, is left to `ctf_grammar`; both give the same result.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

@@ -12,8 +12,6 @@
 Between samples every byte below 0x20 or above 0x7f except LF is a blank; between values only space and tab are.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -5,11 +5,9 @@ dropped, 16 bits become 8, and an animation becomes its first picture. docs/refe
 kind.
 """
 
-from __future__ import annotations
-
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
@@ -53,7 +51,7 @@ class Decoding:
     max_pixels: int = MAX_PIXELS
     min_size: tuple[int, int] | None = None
 
-    def of(self, location: object) -> Decoding:
+    def of(self, location: object) -> Self:
         """The decoding for an image at this location: CNTK rotates only images in files of their own."""
         if self.orientation != "cntk" or (isinstance(location, Location) and not location.member):
             return self

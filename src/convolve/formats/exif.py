@@ -1,7 +1,5 @@
 """When and with which camera a photograph was taken, from its EXIF block."""
 
-from __future__ import annotations
-
 import struct
 from datetime import datetime
 

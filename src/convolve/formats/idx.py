@@ -9,8 +9,6 @@
 Source: "The IDX file format" on the MNIST page of Y. LeCun, C. Cortes and C. Burges.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import math

@@ -4,8 +4,6 @@ JPEG and PNG files are also checked for completeness: decoders fill missing part
 stderr.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 import zlib

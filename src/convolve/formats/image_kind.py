@@ -4,8 +4,6 @@ Some kinds, such as cameras' raw files, cannot be decoded and are known only so 
 over.
 """
 
-from __future__ import annotations
-
 import re
 import struct
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Source: CNTK's ImageDeserializer.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from array import array

@@ -4,8 +4,6 @@ A line is a name alone, in the order of the class numbers, or `number TAB name`,
 CNTK's readlabels.py writes the number first, its README shows it last; all lines of a file have the same form.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import open_ordinary

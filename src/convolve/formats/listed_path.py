@@ -1,7 +1,5 @@
 """Where the images of a list are: its paths may be relative, or of another system, or of another machine."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

@@ -4,8 +4,6 @@ A reader of our own rather than liblmdb, which trusts its file: of 400 files tha
 5 ended the process (a failed assertion, a bus error). It also opens a file only once per process.
 """
 
-from __future__ import annotations
-
 import mmap
 import struct
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ What is accepted and refused was checked against CNTK 2.7, with two deliberate d
 skipped, and labels such as `3abc` or `3.7`, which CNTK reads as 3, are refused.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -8,8 +8,6 @@
 OpenCV's FileStorage reads and writes the same. Entities and document types, which OpenCV never writes, are refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

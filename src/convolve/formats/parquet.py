@@ -6,8 +6,6 @@ The schema's metadata name columns and classes: {"info": {"features": {"image": 
 cached in memory.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """The usual names of the parts of a set: for folders, for lists, and in a column of a table."""
 
-from __future__ import annotations
-
 import re
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"

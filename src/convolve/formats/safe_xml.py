@@ -1,7 +1,5 @@
 """XML from untrusted sources: entities and document types, which can keep a parser busy forever, are refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 

@@ -1,7 +1,5 @@
 """Text -> the names of the columns and the rows of a table: CSV with commas, semicolons or tabs, JSON, JSON Lines."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

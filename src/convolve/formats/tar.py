@@ -4,8 +4,6 @@ The only module that opens them (`tests/test_house.py`): memory and time are bou
 whatever its headers claim.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -4,8 +4,6 @@ Source: POSIX.1-1988 (ustar), its `x` records of 2001 and GNU's long names. Pyth
 which matters with two million members.
 """
 
-from __future__ import annotations
-
 import os
 import zlib
 from collections.abc import Iterator

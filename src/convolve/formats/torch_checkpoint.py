@@ -4,8 +4,6 @@ Two forms: since PyTorch 1.6 a zip archive with `data.pkl` and a member for each
 several pickles, then the storages. Sources: torch/serialization.py, torch/_utils.py.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import struct

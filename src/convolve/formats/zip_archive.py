@@ -3,8 +3,6 @@
 The only module that opens them (`tests/test_house.py`).
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

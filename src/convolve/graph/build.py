@@ -8,8 +8,6 @@ fx turns its graph into Python source and executes that: it contains only identi
 numbers, and functions of torch and of this package.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Graph -> the graph of a classifier: one image as input, one score for each class as output."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,5 @@
 """A description of an imported network: a row for each node, with the name that its author gave it."""
 
-from __future__ import annotations
-
 from math import prod
 
 from torch import nn

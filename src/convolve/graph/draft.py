@@ -1,7 +1,5 @@
 """A graph while an importer writes it: values are added in the order of computation, and their shapes are known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar

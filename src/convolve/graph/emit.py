@@ -1,7 +1,5 @@
 """Writes the code of a module: calls, layers, and the parameters that they take from the graph."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -6,8 +6,6 @@ probabilities of sigmoids do not sum to 1: `gives_independent` recognizes such a
 sigmoid, and evaluation does not normalize them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import prod
 

@@ -4,8 +4,6 @@ N batch; tensors are samples or batches. Where CNTK guards an operation against 
 results are those of the real CNTK 2.7.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

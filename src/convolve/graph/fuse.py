@@ -3,8 +3,6 @@
 Recognition is by structure, never by a name alone, so that the new graph computes the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Heads of graphs, as `models/heads.py` has them for modules, and graphs for images of another size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,5 @@
 """Late inference of sizes: a parameter may leave sizes open until it is used in a computation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable
 from math import prod
 from typing import Generic, TypeVar

@@ -4,8 +4,6 @@ A layer owns its parameters only if nothing else uses them; shared ones belong t
 becomes a function of them.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from math import prod

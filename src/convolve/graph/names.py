@@ -1,7 +1,5 @@
 """Readable names for the values of a graph: they become attributes and variables of generated code."""
 
-from __future__ import annotations
-
 import builtins
 import keyword
 import re

@@ -20,8 +20,6 @@ prelu takes x and the slopes for negative numbers: one, or one for each channel.
 which cuts off.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 Legend: T samples of all sequences, N sequences.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

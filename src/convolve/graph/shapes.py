@@ -4,8 +4,6 @@ Shapes are those of one sample, slowest axis first, without the batch: (C, H, W)
 them: 0 is the slowest, -1 the fastest.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any

@@ -5,8 +5,6 @@ ones of a single element are also stored here, since `build` may write them into
 it is stored as text.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What a loader of models is: one tool's files, recognized and read as a graph."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

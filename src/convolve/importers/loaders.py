@@ -1,7 +1,5 @@
 """Models of other tools: what the file says, what a preset knows, and what the user adds, as one description."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod

@@ -7,8 +7,6 @@ the graph. Errors are those of a single central crop. What the sources do not sa
 --mean and --channel-order from whoever has it.
 """
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """Models of other tools that are not read: recognized, so that the sentence that refuses them names the way to ONNX."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.errors import UnsupportedError

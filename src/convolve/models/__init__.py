@@ -1,7 +1,5 @@
 """The networks: one file and one row in `MODELS` each; those of other packages by entry point, or as `timm:NAME`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

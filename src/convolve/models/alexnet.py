@@ -5,8 +5,6 @@ Python script does. At 3x227x227 their feature maps are 55 -> 27 -> 13 -> 6 and 
 75,634,984 parameters. Layers have CNTK's names.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Batch normalization with CNTK's running statistics. N batch, C channel, H row, W column."""
 
-from __future__ import annotations
-
 import math
 
 import torch

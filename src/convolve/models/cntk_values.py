@@ -4,8 +4,6 @@ CNTK increments a seed: each weight and each dropout takes the next one, in the 
 order in which a network registers its layers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -5,8 +5,6 @@ configuration only the convolutions. At 3x32x32 their feature maps are 32 -> 16 
 949,834 parameters.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -3,8 +3,6 @@
 Feature maps: 28 -> 13 -> 11 -> 5 -> 3. Pooling is unpadded; only the first convolution keeps the size.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """The order of a network's layers: which are frozen, and how much slower the early ones learn."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 from typing import Any
 

@@ -3,8 +3,6 @@
 4,652,008 parameters with 1000 classes. Source: github.com/tensorflow/tpu, models/official/efficientnet/lite (2020).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """A network truncated at one of its layers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Training with frozen first layers: everything before the first trainable layer is computed as for inference."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

@@ -4,8 +4,6 @@ Batch normalization becomes part of the weights, and oneDNN applies activation a
 registers. EfficientNet-Lite0 at 224 pixels takes a quarter of the time on one thread (docs/decisions.md).
 """
 
-from __future__ import annotations
-
 import copy
 import operator
 from collections.abc import Sequence

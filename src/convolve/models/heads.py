@@ -1,7 +1,5 @@
 """Networks and their heads: the input of the last layer with weights are the features, which another head can use."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Local response normalization, with its own gradient. N batch, C channel, H row, W column, P = N H W pixels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The memory layout in which 2-D convolutions are fastest."""
 
-from __future__ import annotations
-
 from typing import TypeGuard
 
 import torch

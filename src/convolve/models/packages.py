@@ -1,7 +1,5 @@
 """Networks built by other installed packages: `timm:convnext_tiny`, `torchvision:mobilenet_v2`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

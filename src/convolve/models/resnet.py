@@ -5,8 +5,6 @@ pads its shortcuts with zeros (the paper's option A); "20-projection" uses 1x1 c
 25,557,032 parameters with 1000 classes; 269,722 with 10, CNTK's 272,474.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@
 rounds sizes up, as the original does in Caffe.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The layers of a network, their shapes and parameters, and the one place where FLOPs are counted."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

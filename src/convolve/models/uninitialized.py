@@ -1,7 +1,5 @@
 """Memory for a network that is on the meta device."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

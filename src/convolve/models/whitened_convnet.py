@@ -4,8 +4,6 @@ Source of the ideas: Keller Jordan's CIFAR-10 speed records (airbench94, 2024, a
 hlb-CIFAR10 and David Page's DAWNBench entry. At 3x32x32 the feature maps are 31 -> 15 -> 7 -> 3.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -9,8 +9,6 @@ labels.txt                                  the name of class 0, 1, ...; one a l
 prepared.json                               which data all this was made from
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from convolve.data.sources.cifar import CLASS_NAMES
 from convolve.data.sources.source import ArraySource
 from convolve.data.team import ALONE, Team
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.prepare.output import Output, claimed, data_argument, origin_of
+from convolve.prepare.output import Output, Report, claimed, data_argument, origin_of
 
 # Legend: N samples, C channels (R, G, B), H rows, W columns.
 
@@ -40,7 +38,7 @@ FILES = (CTF_TRAIN, CTF_TEST, "train", "test", MAP_TRAIN, MAP_TEST, MEAN, "train
 
 def prepare_cifar10(
     source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
-) -> Iterator[str]:
+) -> Iterator[Report]:
     """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`, as `prepare_mnist` does MNIST."""
     data = load_cifar10(data_argument(source), progress)
     train, test = data.arrays
@@ -57,7 +55,7 @@ def _write_mean(path: Path, table: ArraySource) -> None:
     write_mean_xml(path, mean_CHW[::-1].transpose(1, 2, 0), "planar_rgb")
 
 
-def _part(output: Output, part: str, ctf_name: str, table: ArraySource, padding: int) -> Iterator[str]:
+def _part(output: Output, part: str, ctf_name: str, table: ArraySource, padding: int) -> Iterator[Report]:
     yield output.ctf(ctf_name, table, len(CLASS_NAMES))
     border = (padding, padding)
     padded_NCHW = np.pad(table.images_NCHW.numpy(), ((0, 0), (0, 0), border, border), constant_values=PADDING_VALUE)

@@ -10,8 +10,6 @@ Train_cntk_text.txt, Test_cntk_text.txt     CTF, one line an image: planes of re
 mean.xml                                    mean of the training images: blue, green, red of each pixel
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -32,7 +30,7 @@ from convolve.errors import UsageError
 from convolve.formats.archive import Location, parse_location
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import write_mean_xml
-from convolve.prepare.output import Output, claimed
+from convolve.prepare.output import Output, Report, claimed
 
 MEAN = "mean.xml"
 MAP_VALIDATION = "val_map.txt"
@@ -45,7 +43,7 @@ def prepare_folder(
     progress: Progress | None = None,
     team: Team = ALONE,
     options: DataOptions = AS_FOUND,
-) -> Iterator[str]:
+) -> Iterator[Report]:
     """Write the lists of the images at `source`, which is what --data takes of a user's own, into `out`."""
     del progress
     if source is None:
@@ -60,7 +58,7 @@ def prepare_folder(
             yield _write_map(output, map_name, part)
             images = measured(part, Decoding(orientation="cntk"))
             if not isinstance(images, ArraySource):
-                yield f"{output.folder / ctf_name}: not written, its images are large or of various sizes"
+                yield Report(output.folder / ctf_name, "not written, its images are large or of various sizes")
                 continue
             yield output.ctf(ctf_name, images, len(splits.class_names))
             if map_name == MAP_TRAIN:
@@ -73,7 +71,7 @@ def _with_paths(source: Source) -> FileSource:
     return source
 
 
-def _write_map(output: Output, name: str, part: FileSource) -> str:
+def _write_map(output: Output, name: str, part: FileSource) -> Report:
     images = ((_path(part, index), label) for index, label in enumerate(part.labels_N.tolist()))
     return output.image_map(name, images, len(part))
 

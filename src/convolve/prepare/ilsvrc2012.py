@@ -7,8 +7,6 @@ left_out.txt                  what was found and not taken: why, TAB, path; only
 prepared.json                 that all this is ours
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError, MissingDataError
 from convolve.formats.annotation import read_object_names
 from convolve.formats.labels import read_labels
-from convolve.prepare.output import claimed, data_argument
+from convolve.prepare.output import Report, claimed, data_argument
 
 TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT = "train_map.txt", "val_map.txt", "classmappings.txt", "left_out.txt"
 SYNSETS = "LOC_synset_mapping.txt"  # as the download has it: WordNet ID, space, the words of the synset
@@ -64,21 +62,22 @@ class LeftOut:
     def add(self, why: str, *paths: str) -> None:
         self.paths.setdefault(why, []).extend(paths)
 
-    def report(self) -> Iterator[str]:
+    def report(self, path: Path) -> Iterator[Report]:
         for why, paths in self.paths.items():
             more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
-            yield f"left out, {why}: {len(paths):,} ({', '.join(paths[:_MOST_NAMED])}{more})"
+            what = f"left out, {why}: {len(paths):,} ({', '.join(paths[:_MOST_NAMED])}{more})"
+            yield Report(path, what, {"left_out": len(paths)})
 
 
 def prepare_ilsvrc2012(
     source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE, order_from: Path | None = None
-) -> Iterator[str]:
+) -> Iterator[Report]:
     """Write the maps of the download in the folder `source` into `out`; see `write_maps`. Nothing is downloaded."""
     del progress
     yield from write_maps(_places(source), out, order_from, team)
 
 
-def write_maps(places: Places, out: Path, order_from: Path | None = None, team: Team = ALONE) -> Iterator[str]:
+def write_maps(places: Places, out: Path, order_from: Path | None = None, team: Team = ALONE) -> Iterator[Report]:
     """Write all files into `out`, and report in a line each; what is left out is reported with its number and names.
 
     Classes are numbered in the order of their WordNet IDs, or as the class mappings in `order_from` have it, whichever
@@ -98,8 +97,8 @@ def write_maps(places: Places, out: Path, order_from: Path | None = None, team: 
             yield output.image_map(VAL_MAP, val, len(val))
         elif team.rank == 0:
             (output.folder / VAL_MAP).unlink(missing_ok=True)
-            yield f"{output.folder / VAL_MAP}: not written, no image of {places.val} has a label"
-        yield from left_out.report()
+            yield Report(output.folder / VAL_MAP, f"not written, no image of {places.val} has a label")
+        yield from left_out.report(output.folder / LEFT_OUT)
         if team.rank == 0:
             _write_left_out(output.folder / LEFT_OUT, left_out)
 

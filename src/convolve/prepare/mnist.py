@@ -7,8 +7,6 @@ labels.txt                                            the name of class 0, 1, ..
 prepared.json                                         which data all this was made from
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,14 +14,14 @@ from convolve.data.download import Progress
 from convolve.data.mnist import CLASS_NAMES, CTF_TEST, CTF_TRAIN, load_mnist
 from convolve.data.sources.source import ArraySource
 from convolve.data.team import ALONE, Team
-from convolve.prepare.output import Output, claimed, data_argument, origin_of
+from convolve.prepare.output import Output, Report, claimed, data_argument, origin_of
 
 FILES = (CTF_TRAIN, CTF_TEST, "train", "test", "train_map.txt", "test_map.txt")
 
 
 def prepare_mnist(
     source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
-) -> Iterator[str]:
+) -> Iterator[Report]:
     """Write MNIST from the folder `source` (anything that `load_mnist` reads) into `out`; a report line for each part.
 
     The work is done while the lines are taken. Files that are there stay as they are, so an interrupted run is
@@ -38,7 +36,7 @@ def prepare_mnist(
         yield from _part(output, "test", CTF_TEST, test)
 
 
-def _part(output: Output, part: str, ctf_name: str, table: ArraySource) -> Iterator[str]:
+def _part(output: Output, part: str, ctf_name: str, table: ArraySource) -> Iterator[Report]:
     labels_N = table.labels_N.tolist()
     yield output.ctf(ctf_name, table, len(CLASS_NAMES))
     names = [f"{label}/{number:05d}.png" for number, label in enumerate(labels_N)]

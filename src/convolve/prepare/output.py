@@ -1,11 +1,9 @@
 """The folder that a preparation fills: claimed for one data set, written file by file, each whole or absent."""
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -27,8 +25,20 @@ _MARKER = "prepared.json"
 
 
 @dataclass(frozen=True)
+class Report:
+    """What became of a file or folder, as a line; `counts` has the numbers in it under the names that --json gives."""
+
+    path: Path | str
+    what: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+@dataclass(frozen=True)
 class Output:
-    """Writes what is missing in `folder`; each method reports in a line (`pictures` in two) what it did.
+    """Writes what is missing in `folder`; each method reports (`pictures` twice) what it did.
 
     Of a `team` worker 0 writes the files and each worker its part of the pictures; what others report nobody sees.
     """
@@ -36,36 +46,32 @@ class Output:
     folder: Path
     team: Team = ALONE
 
-    def text(self, name: str, content: str) -> str:
-        if self.team.rank:
-            return ""
+    def text(self, name: str, content: str) -> Report:
         path, encoded = self.folder / name, content.encode(errors="surrogateescape")  # paths are bytes, not always text
-        if path.exists() and path.read_bytes() == encoded:
-            return f"{path}: was there"
+        if self.team.rank or (path.exists() and path.read_bytes() == encoded):
+            return Report(path, "was there")
         with replacing(path) as temporary:
             temporary.write_bytes(encoded)
-        return f"{path}: written"
+        return Report(path, "written")
 
-    def once(self, name: str, write: Callable[[Path], None]) -> str:
+    def once(self, name: str, write: Callable[[Path], None]) -> Report:
         """The file `name`, made by `write` (which must be atomic) unless it is there."""
         path = self.folder / name
-        if self.team.rank:
-            return ""
-        if _is_there(path):
-            return f"{path}: was there"
+        if self.team.rank or _is_there(path):
+            return Report(path, "was there")
         write(path)
-        return f"{path}: written"
+        return Report(path, "written")
 
-    def image_map(self, name: str, images: Iterable[tuple[str, int]], count: int) -> str:
+    def image_map(self, name: str, images: Iterable[tuple[str, int]], count: int) -> Report:
         """A map file of so many (path, class number), written anew."""
         if self.team.rank == 0:
             write_image_map(self.folder / name, images)
-        return f"{self.folder / name}: {count:,} images"
+        return Report(self.folder / name, f"{count:,} images", {"images": count})
 
-    def labels(self, class_names: Sequence[str]) -> str:
+    def labels(self, class_names: Sequence[str]) -> Report:
         return self.text(LABELS, "".join(f"{name}\n" for name in class_names))
 
-    def ctf(self, name: str, table: ArraySource, class_count: int) -> str:
+    def ctf(self, name: str, table: ArraySource, class_count: int) -> Report:
         labels_N, pixels_ND, path = table.labels_N.numpy(), table.images_NCHW.flatten(1).numpy(), self.folder / name
 
         def compute(rows: range) -> Iterator[bytes]:
@@ -76,12 +82,13 @@ class Output:
         start = len(table) if self.team.rank == 0 and _is_there(path) else 0
         lines = self.team.blocks(f"lines of {name}", len(table), _AT_ONCE, compute, start=start, for_all=False)
         if self.team.rank or start:
-            return "".join(map(str, lines)) or f"{path}: was there"  # there are none, when its part is done
+            list(lines)  # this worker's part of the work, of which nothing comes back
+            return Report(path, "was there")
         return self.once(name, lambda path: write_ctf(path, labels_N, pixels_ND, class_count, lines))
 
     def pictures(
         self, part: str, names: Sequence[str], images_NHWC: np.ndarray, labels_N: Sequence[int]
-    ) -> Iterator[str]:
+    ) -> Iterator[Report]:
         """A picture for each image under its name in the folder `part`, and `<part>_map.txt`."""
         refuse_link(self.folder / part)
         paths = [self.folder / part / name for name in names]
@@ -93,7 +100,8 @@ class Output:
                 yield _write_pictures(paths[some], images_NHWC[some], temporary)
 
         written = sum(self.team.blocks(f"pictures of {part}", len(paths), _AT_ONCE, compute))
-        yield f"{self.folder / part}: {written:,} of {len(paths):,} pictures written, the others were there"
+        what = f"{written:,} of {len(paths):,} pictures written, the others were there"
+        yield Report(self.folder / part, what, {"images": len(paths), "written": written})
         lines = (f"{path}\t{label}\n" for path, label in zip(paths, labels_N, strict=True))
         yield self.text(f"{part}_map.txt", "".join(lines))
 

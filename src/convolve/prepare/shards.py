@@ -39,7 +39,7 @@ from convolve.formats.decode import Decoding
 from convolve.formats.image_kind import HEAD_BYTES, image_kind
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION
 from convolve.formats.tar_index import BLOCK, read_at, tar_header, tar_members
-from convolve.prepare.output import LABELS, Output, claimed
+from convolve.prepare.output import LABELS, Output, Report, claimed
 
 SHARD_MB = 100  # a hundred photographs make no shard, and a shard is to be read in a second over a good network
 
@@ -57,7 +57,7 @@ def prepare_shards(
     options: DataOptions = AS_FOUND,
     shard_mb: int = SHARD_MB,
     team: Team = ALONE,
-) -> Iterator[str]:
+) -> Iterator[Report]:
     """Write the images at `source`, which is whatever --data takes, into shards of about `shard_mb` megabytes."""
     if source is None:
         raise UsageError("say with --source where the images are: whatever --data takes")
@@ -78,7 +78,8 @@ def prepare_shards(
                 index = output.folder / index_name(plan[0].name)
                 save_index(index, stamped([target.place(each.name) for each in plan]))
             target.send(index_name(plan[0].name))
-            yield f"{url or output.folder}: {len(part):,} {role} images in {len(plan):,} shards{kept}"
+            counts = {"images": len(part), "shards": len(plan), "written": written}
+            yield Report(url or output.folder, f"{len(part):,} {role} images in {len(plan):,} shards{kept}", counts)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The recipes: one function and one row in `RECIPES` for each; other packages add theirs by an entry point."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """AlexNet on ILSVRC2012: CNTK's two recipes, and a modern one for the same maps."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from convolve.recipe import Recipe

@@ -1,8 +1,6 @@
 """CIFAR-10: CNTK's three ConvNets (two variants: `--set model.variant=python|brainscript`), its ResNet-20, and modern
 recipes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from convolve.recipe import Recipe

@@ -4,8 +4,6 @@ time.
 The time is estimated, not measured: the same command takes the same plan on a busy machine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """MNIST: CNTK's recipe, and two modern ones for the same network."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from convolve.recipe import Recipe

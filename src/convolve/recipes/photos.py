@@ -1,8 +1,6 @@
 """Your own photographs: a ladder of plans, of which `planned` in ladder.py takes one. See
 docs/explanation/photos.md."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

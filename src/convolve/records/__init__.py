@@ -3,8 +3,6 @@
 `reading.py` makes JSON of them, and them of JSON.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@
 default is always written, even as null; a field whose default is None is omitted when it is None.
 """
 
-from __future__ import annotations
-
 import types
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """Whether the model's confidence is justified: the reliability diagram and the expected calibration error."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.report.plot import Axis, Plot, dots

@@ -1,7 +1,5 @@
 """The model's knowledge of its own confidence, and how well it holds on the test set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 N images, K classes, M errors kept as pictures; H row, W column, C channel; O filters, I input channels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The course of the training: curves over the epochs, and every epoch's numbers."""
 
-from __future__ import annotations
-
 from convolve.report.contents import Contents
 from convolve.report.plot import Curve, Plot, plot
 from convolve.templates import Writer, count, number, percent, percent_text

@@ -1,7 +1,5 @@
 """The page of a data check: every kind of finding with its pictures."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What the model confuses: the confusion matrix or the most confused pairs, each class, and the errors as pictures."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.pictures import Picture, picture

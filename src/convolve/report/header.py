@@ -1,7 +1,5 @@
 """The top of the page: what was trained, how well, how fast, on what."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.records.reading import to_json

@@ -1,7 +1,5 @@
 """The page: the content of the run folder, and the functions that the template page.html uses to show it."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from pathlib import Path
 

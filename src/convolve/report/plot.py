@@ -4,8 +4,6 @@ The drawing is computed here and written by the macro `plot` of page.html. Color
 (style.css), so dark mode needs no second drawing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

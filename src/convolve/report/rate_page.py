@@ -1,7 +1,5 @@
 """The page of the learning-rate finder: the loss by learning rate, and the suggested rate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from convolve.atomic import write_text

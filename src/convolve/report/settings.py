@@ -1,7 +1,5 @@
 """The settings and the environment: the recipe, and where it ran."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.recipe import Recipe, to_mapping

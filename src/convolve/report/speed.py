@@ -1,7 +1,5 @@
 """How the time was spent: computing, waiting for data, evaluating; and the throughput of each epoch."""
 
-from __future__ import annotations
-
 from convolve.report.contents import Contents
 from convolve.report.curves import FEW_EPOCHS, each_epoch, last_epoch, within_epochs
 from convolve.report.plot import Curve, Plot, plot

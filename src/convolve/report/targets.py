@@ -1,7 +1,5 @@
 """The last evaluation for targets other than one class: independent classes, or numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -11,8 +11,6 @@ writing.py      write; reach.py the places that a configuration may write to
     modelPath       the trained model, as a model folder; a test also accepts CNTK's own file there
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

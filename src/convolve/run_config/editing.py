@@ -1,7 +1,5 @@
 """edit: networks made from trained ones, saved as models."""
 
-from __future__ import annotations
-
 from convolve.importers.brainscript.job import EditStep
 from convolve.run_config.training import save_network
 from convolve.training.events import Callback

@@ -1,7 +1,5 @@
 """test, eval and cv: the nodes of a network, evaluated over all samples of a reader."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Where a configuration, which may be untrusted, may write: new files and its own, in places that the user knows."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -1,11 +1,9 @@
 """The readers of a configuration: tables of text, images on disk, and how a network takes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -60,7 +58,7 @@ class TransformedSource:
         made = transform_image(image_HWC, self.transforms, np.random.default_rng(0))
         return made.astype(np.uint8, copy=False)  # unchanged: crops and scales keep the type
 
-    def take(self, indices_N: NDArray[np.int64]) -> TransformedSource:
+    def take(self, indices_N: NDArray[np.int64]) -> Self:
         return replace(self, images=self.images.take(indices_N))
 
 

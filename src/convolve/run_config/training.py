@@ -1,7 +1,5 @@
 """A train action: the network of the text, trained as the SGD block says on the data of the readers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import prod
 from pathlib import Path

@@ -1,7 +1,5 @@
 """write: the values of nodes, as text, sample by sample."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

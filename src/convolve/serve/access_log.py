@@ -1,7 +1,5 @@
 """Who asked for what, and how long it took: one line of JSON for each request."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 from logging import makeLogRecord
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import Self
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,7 +24,7 @@ class AccessLog:
 
     @classmethod
     @contextmanager
-    def to(cls, path: Path | None) -> Iterator[AccessLog]:
+    def to(cls, path: Path | None) -> Iterator[Self]:
         """A log that ends with the block. Raises UsageError where `path` cannot be written."""
         if path is None:
             yield cls(None)

@@ -1,7 +1,5 @@
 """The app: a page and its questions for each model, and what those ask who run it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager

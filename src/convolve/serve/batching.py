@@ -5,8 +5,6 @@ share each layer evenly, so all would wait for the one whose core is lent to a d
 as many cores as they are told: each core takes a few images from file to answer, and waits for no other.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections.abc import Callable, Sequence

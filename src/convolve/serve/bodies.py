@@ -1,7 +1,5 @@
 """What a request brings: an image as it is, or one or several in a form, in JSON or in a zip."""
 
-from __future__ import annotations
-
 import base64
 import json
 import zipfile

@@ -3,8 +3,6 @@
 Run as a program, it writes that copy: `python -m convolve.serve.engine FOLDER FILE`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

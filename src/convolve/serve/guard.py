@@ -1,7 +1,5 @@
 """Who may ask: people and programs that mean this server; no page of another site in somebody's browser."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import ipaddress

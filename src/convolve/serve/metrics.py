@@ -1,7 +1,5 @@
 """What a server has done, as Prometheus reads it."""
 
-from __future__ import annotations
-
 import time
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest

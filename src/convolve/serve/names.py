@@ -1,7 +1,5 @@
 """What the models of one server are called: NAME=MODEL on the command line, NAME in the paths."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The API's own description: `/openapi.json`, and a page of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from importlib import resources
 from typing import Any

@@ -1,7 +1,5 @@
 """The page as it is sent: facts of the model in a template, and the two style sheets, the report's and its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any

@@ -3,8 +3,6 @@
 Source: github.com/kserve/open-inference-protocol, and Triton's extensions of binary tensor data and classification.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """Answers in JSON, and what is said of what cannot be answered: one line."""
 
-from __future__ import annotations
-
 import json
 import traceback
 from typing import Any

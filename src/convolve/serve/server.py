@@ -1,7 +1,5 @@
 """The server around the app: where it listens, and how long it waits for those who say nothing."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import ipaddress
@@ -131,7 +129,7 @@ def _heard_out(app: ASGIApp) -> ASGIApp:
 
         async def send_to_the_end(message: Message) -> None:
             is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message | {"more_body": True} if is_end else message)
+            await send({**message, "more_body": True} if is_end else message)
             if is_end:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SILENCE_SECONDS):

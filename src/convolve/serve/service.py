@@ -1,7 +1,5 @@
 """One model behind the server: what is it (`/predict`), and where does the model look (`/explain`)?"""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

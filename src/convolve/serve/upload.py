@@ -1,7 +1,5 @@
 """An upload on its way to pixels, and what it may cost: so much that nobody else has to go without."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

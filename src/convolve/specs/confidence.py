@@ -1,7 +1,5 @@
 """The part of a recipe about confidence: calibration, rejected images, sets of classes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convolve.specs.setting import setting

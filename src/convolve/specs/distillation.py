@@ -1,7 +1,5 @@
 """The part of a recipe about a teacher."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convolve.errors import UsageError

@@ -1,7 +1,5 @@
 """The part of a recipe about several workers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The part of a recipe about the network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 

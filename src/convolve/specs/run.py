@@ -1,7 +1,5 @@
 """The part of a recipe about the run: how long, how precisely and on which device."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

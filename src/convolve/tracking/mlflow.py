@@ -3,8 +3,6 @@
 Only its client is used, which keeps no state in the process: a program that uses MLflow itself is not disturbed.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Event files in RUN/tracking/tensorboard, under the tags that CNTK's TensorBoardProgressWriter used."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,11 +1,9 @@
 """The tracker interface, the table of trackers, and the callback that informs them about a run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from convolve.errors import ConvolveError, look_up
 from convolve.recipe import to_mapping
@@ -61,7 +59,7 @@ class Tracking:
         self.trackers = {name: look_up(TRACKERS, name, "tracker", "--log")() for name in dict.fromkeys(names)}
         self.following: dict[str, Tracker] = {}
 
-    def __enter__(self) -> Tracking:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

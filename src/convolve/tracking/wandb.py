@@ -1,7 +1,5 @@
 """A run of Weights & Biases, in the project WANDB_PROJECT; with WANDB_MODE=offline only in RUN/tracking/wandb."""
 
-from __future__ import annotations
-
 import uuid
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 N images, B bins.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -7,8 +7,6 @@
 The two newest are kept: if the newest is damaged, the one before it is used, with a warning.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

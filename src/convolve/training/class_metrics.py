@@ -1,7 +1,5 @@
 """Metrics for each class, if images have one class, and averages over the classes. torch is not needed here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 

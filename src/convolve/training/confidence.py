@@ -6,12 +6,10 @@ cross-validation.
 Legend: N images, M held-out images (or as many quantiles), K classes or numbers, D features.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +36,7 @@ class Confidence:
     distances_M: Tensor
     scores_M: Tensor
 
-    def asked(self, accept: float | None = None, coverage: float | None = None) -> Confidence:
+    def asked(self, accept: float | None = None, coverage: float | None = None) -> Self:
         """A copy with other limits: the fraction `accept` of images like these that get an answer, and the probability
         `coverage` that a set contains the true class. None: unchanged.
 
@@ -105,7 +103,7 @@ class Confidence:
         return {**measuring, "distances_M": self.distances_M, "scores_M": self.scores_M}
 
     @classmethod
-    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor], measures: bool = True) -> Confidence:
+    def of(cls, record: ConfidenceRecord, tensors: Mapping[str, Tensor], measures: bool = True) -> Self:
         """The inverse of `tensors`; if the model itself `measures` the distance, only the `LIMITS` are needed. Raises
         ValueError or RuntimeError for inconsistent data."""
         parts, wanted = dict(tensors), {name: axes for name, axes in TENSORS.items() if measures or name in LIMITS}

@@ -4,8 +4,6 @@ Labels are int64 (N,), one class for each image, or float32 (N, K): soft labels 
 them; 0 or 1 for each of several classes; or numbers. The network's output is outputs_NK in every case.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial

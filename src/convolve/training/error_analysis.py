@@ -3,8 +3,6 @@
 N images, K classes, M errors.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

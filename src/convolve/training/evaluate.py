@@ -1,7 +1,5 @@
 """Evaluation: exact over the whole set, in fp32, independent of the batch size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Cross-validation: which images are held out together."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

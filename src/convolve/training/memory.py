@@ -1,7 +1,5 @@
 """Tells the C library to keep freed memory: otherwise each step maps and unmaps the same megabytes."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

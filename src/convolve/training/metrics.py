@@ -4,8 +4,6 @@ class.
 N images, K classes or numbers. None is a mean of means: each metric is over all images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

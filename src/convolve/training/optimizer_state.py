@@ -1,7 +1,5 @@
 """The state of an optimizer, as stored in a checkpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -27,8 +27,6 @@ The torch._foreach_ functions take lists of tensors: an update is a handful of P
 there are. torch.optim itself uses them, and their signatures have not changed since torch 1.9.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

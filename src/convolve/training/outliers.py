@@ -8,8 +8,6 @@ own variance, all others share one. This needs little storage, and few images.
 Legend: N images, K classes, D features, R directions.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

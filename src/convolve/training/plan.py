@@ -1,7 +1,5 @@
 """The steps of an epoch, known before it begins: samples, shards, step sizes, reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """The precision of a run, and the self-test by which "auto" chooses it."""
 
-from __future__ import annotations
-
 import math
 import platform
 import time

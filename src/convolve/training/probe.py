@@ -4,12 +4,10 @@ All folds and the fit on all images are solved together, with one pass over the 
 the times.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -122,7 +120,7 @@ class _Fits:
     bias_FK: Tensor
 
     @classmethod
-    def of(cls, features_ND: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> _Fits:
+    def of(cls, features_ND: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> Self:
         """Start fits, before any step."""
         folds = int(fold_N.max()) + 1
         share_NF = (fold_N[:, None] != torch.arange(folds + 1)).float()

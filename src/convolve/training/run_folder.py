@@ -250,7 +250,12 @@ class RunFolder:
             raise self._missing(name) from None
 
     def _missing(self, name: str) -> UsageError:
-        return UsageError(f"{self.path} is not a run folder, or the run did not get that far: {name} is missing")
+        way_out = "give the folder of a training, such as runs/mnist"
+        if not self.path.exists():
+            return UsageError(f"{self.path} does not exist; {way_out}")
+        return UsageError(
+            f"{self.path} is not a run folder, or its run did not get that far: {name} is missing; {way_out}"
+        )
 
     def log(self, event: Event) -> dict[str, Any]:
         """Append one event to metrics.jsonl. Returns its values."""

@@ -1,7 +1,5 @@
 """What a run decides at its start and keeps to its end: device, threads, precision, and what it is trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 

@@ -3,8 +3,6 @@
 It is given a network, batches and a folder, and does not know where they come from.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """What training needs of the processes that train together: here for one process, in distributed/ for several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeVar

@@ -5,8 +5,6 @@ output pixel is the mean of input pixels, weighted by a triangle around its cent
 scale if the image shrinks. Pillow's BILINEAR and torch's `interpolate` use the same filter.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from convolve.transforms.transform import Image, Size

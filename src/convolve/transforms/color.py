@@ -3,8 +3,6 @@
 Source: `Source/Readers/ImageReader/ImageTransformers.cpp` of CNTK 2.7; checked against its output.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

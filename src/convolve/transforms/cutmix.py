@@ -1,7 +1,5 @@
 """CutMix: paste a rectangle of another image, and mix the labels by its area."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

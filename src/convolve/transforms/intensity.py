@@ -4,8 +4,6 @@ Source: Krizhevsky et al. 2012, section 4.1, and `Source/Readers/ImageReader/Ima
 checked against its output.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache

@@ -1,7 +1,5 @@
 """MixUp: a weighted mean of two images, and of their labels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Mean and scale: the last step before the network."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@ Source: torchvision 0.23, `transforms/autoaugment.py`, and Pillow's ImageEnhance
 Checked against both: `tests/transforms/record_augmentations.py`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, cast

@@ -1,7 +1,5 @@
 """A model's preprocessing: how any image becomes the network's input, described once for everything that runs it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """RandAugment: a few operations on each image, all of one magnitude."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """RandomErasing: replace a rectangle of the image by one gray level or by noise."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

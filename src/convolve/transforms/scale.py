@@ -3,8 +3,6 @@
 As there, a uint8 image is resized in OpenCV's 8-bit arithmetic, a float32 image in floats.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The transforms that a recipe can list, and how its list is split between single images and whole batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

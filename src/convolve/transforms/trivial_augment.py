@@ -1,7 +1,5 @@
 """TrivialAugment: one operation on each image, of any magnitude."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

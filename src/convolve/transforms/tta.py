@@ -3,8 +3,6 @@
 Views are the image itself, shifted, cropped and mirrored.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The folder: the page, the model in ONNX, and the page's data. It gets its name when it is complete."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from convolve.loading import load
 from convolve.model import Model
 from convolve.records import TargetKind
 from convolve.serve.page import files, page, text_of
-from convolve.smaller import AS_IT_IS, Asked, export_as
+from convolve.smaller import AS_IT_IS, Asked, Exported, export_as
 from convolve.training.metrics import thresholds_of
 from convolve.web.runtime import Runtime
 
@@ -29,9 +27,8 @@ _SEEN = 8  # images on which the page's arithmetic is compared
 
 def write_page(
     model: Model, name: str, folder: Path, runtime: Runtime, asked: Asked = AS_IT_IS, run: Path = Path()
-) -> list[str]:
-    """Write the new `folder` for `model`, called `name`, with its file as `asked`; returns a description of the
-    comparison.
+) -> Exported:
+    """Write the new `folder` for `model`, called `name`, with its file as `asked`; returns what was compared.
 
     Raises UsageError for a model without classes or images, UnsupportedError and ConvolveError as `Model.export` does.
     """

@@ -1,7 +1,5 @@
 """onnxruntime-web, which runs ONNX files in browsers: two files of its npm package."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import shutil

@@ -1,7 +1,5 @@
 """Functions described in words; switches of CNTK's engine, which do nothing here and break nothing."""
 
-from __future__ import annotations
-
 import string
 import sys
 from itertools import count, product

@@ -1,7 +1,5 @@
 """Helpers of CNTK's own that programs and its tests reach for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

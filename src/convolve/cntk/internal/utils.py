@@ -1,7 +1,5 @@
 """A forward and a backward pass at once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

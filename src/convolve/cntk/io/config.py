@@ -1,8 +1,6 @@
 """The settings of a minibatch source, as a value and as CNTK's dictionary."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 from convolve.cntk.schedules import FULL_DATA_SWEEP
 from convolve.data.cntk_order import WINDOW_CHUNKS
@@ -37,7 +35,7 @@ class MinibatchSourceConfig:
         self.is_multithreaded = _Flag()
         self.is_frame_mode_enabled, self.truncation_length = False, 0
 
-    def add_deserializer(self, deserializer: Any) -> MinibatchSourceConfig:
+    def add_deserializer(self, deserializer: Any) -> Self:
         self.deserializers.append(deserializer)
         return self
 

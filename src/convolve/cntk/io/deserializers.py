@@ -1,7 +1,5 @@
 """What a file holds: sequences by number, each of one or several samples of every stream."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Images by map files, in files of their own or in base64, made ready by threads while the network computes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property

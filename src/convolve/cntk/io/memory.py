@@ -1,7 +1,5 @@
 """Sources that are no files: arrays in memory, and a program's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sequences of one stream: the vectors of all, one after the other, and how many each has."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

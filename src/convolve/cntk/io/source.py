@@ -1,7 +1,5 @@
 """Minibatch sources: sequences of one or several files in CNTK's order."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """Streams: what a file calls them, and what a source tells of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import prod
 from typing import Any

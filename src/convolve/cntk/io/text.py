@@ -1,7 +1,5 @@
 """Sequences as lines of CNTK's text format."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from numbers import Number
 from typing import Any

@@ -1,7 +1,5 @@
 """What the image reader does to images: CNTK's words for it, and what they mean here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property

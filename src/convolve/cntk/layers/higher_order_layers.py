@@ -1,7 +1,5 @@
 """Layers that are made of others."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Layers with parameters, poolings and normalizations."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Types in signatures: Tensor[3, 4], SparseTensor[3], Sequence[Tensor[3]]."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple

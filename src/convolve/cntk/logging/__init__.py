@@ -1,7 +1,5 @@
 """What programs print, and write for TensorBoard."""
 
-from __future__ import annotations
-
 from enum import Enum, IntEnum
 from typing import Any
 

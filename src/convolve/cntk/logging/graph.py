@@ -1,7 +1,5 @@
 """Search in functions, and their pictures."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

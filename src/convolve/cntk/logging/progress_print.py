@@ -1,14 +1,12 @@
 """CNTK's lines."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from convolve.cntk.logging.writer import NEVER, ProgressWriter, is_due
+from convolve.cntk.logging.writer import NEVER, ProgressWriter, Sums
 
 _TABLE = "\n".join(
     [
@@ -36,7 +34,7 @@ class ProgressPrinter(ProgressWriter):
         self.first, self.test_freq, self.test_first = first, test_freq, test_first
         self.tag = f"[{tag}] " if tag else ""
         self.num_epochs, self.epochs, self.metric_is_pct, self.rank = num_epochs, 0, metric_is_pct, rank
-        self._own = _Own()
+        self._told = Sums(freq, first)
         self.gen_heartbeat, self._heartbeat = gen_heartbeat, -_HEARTBEAT_SECONDS
         self.file = None if log_to_file is None else f"{log_to_file}{'' if rank is None else f'rank{rank}'}"
         if self.file:
@@ -120,75 +118,44 @@ class ProgressPrinter(ProgressWriter):
 
     def update(self, loss: float, minibatch_size: int, metric: float | None = None) -> None:
         """Means over a minibatch."""
-        own = self._own
-        own.add(minibatch_size, loss * minibatch_size, None if metric is None else metric * minibatch_size)
-        if is_due(own.updates, self.freq, self.first):
-            (before, now), updates, losses, metrics = own.since_last()
-            known = None if metric is None and self.freq else metrics
-            if self.freq == 0:
-                self.on_write_training_update((before, now), updates, losses, metrics)
-            else:
-                self.log(self._line((before, now), updates, losses, known))
+        due = self._told.add(minibatch_size, loss * minibatch_size, (metric or 0.0) * minibatch_size)
+        if due and self.freq == 0:
+            self.on_write_training_update(*due)
+        elif due:
+            samples, updates, losses, metrics = due
+            self.log(self._line(samples, updates, losses, None if metric is None else metrics))
 
     def epoch_summary(self, with_metric: bool = False) -> tuple[float, float, int]:
         """(mean loss, mean metric, samples) since the last summary."""
-        own = self._own
+        means = self.avg_loss_since_start(), self.avg_metric_since_start()
+        samples, _, loss, metric = self._told.now
+        _, milliseconds = self._told.end()
         self.epochs += 1
-        averages, samples = (own.mean("loss"), own.mean("metric")), own.totals["samples"]
         if self.freq != 0:
-            figures = self._figures(own.totals["loss"], own.totals["metric"] if with_metric else None, samples)
-            self._epoch(self.epochs, figures, samples, time.perf_counter() - own.began)
-        self._own = _Own()
-        return (*averages, samples)
+            figures = self._figures(loss, metric if with_metric else None, samples)
+            self._epoch(self.epochs, figures, samples, milliseconds / 1000)
+        return (*means, samples)
 
     def avg_loss_since_start(self) -> float:
-        return self._own.mean("loss")
+        return self._told.means()[0]
 
     def avg_metric_since_start(self) -> float:
-        return self._own.mean("metric")
+        return self._told.means()[1]
 
     def avg_loss_since_last(self) -> float:
-        return self._own.mean("loss", since_last=True)
+        return self._told.means(since_last=True)[0]
 
     def avg_metric_since_last(self) -> float:
-        return self._own.mean("metric", since_last=True)
+        return self._told.means(since_last=True)[1]
 
     def reset_start(self) -> tuple[float, float, int]:
-        found = (*(self._own.totals[name] for name in ("loss", "metric")), self._own.totals["samples"])
-        self._own = _Own()
-        return found
+        samples, _, loss, metric = self._told.now
+        self._told.end()
+        return loss, metric, samples
 
     def reset_last(self) -> tuple[float, float, int]:
-        (before, now), _, loss, metric = self._own.since_last()
-        return loss[1] - loss[0], metric[1] - metric[0], now - before
-
-
-class _Own:
-    """What a program told a printer itself: totals, and as they were at the last line."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.updates = self._shown_updates = 0
-        self.totals: dict[str, Any] = {"samples": 0, "loss": 0.0, "metric": 0.0}
-        self.shown = dict(self.totals)
-
-    def add(self, samples: int, loss: float, metric: float | None) -> None:
-        self.updates += 1
-        for name, value in (("samples", samples), ("loss", loss), ("metric", metric or 0.0)):
-            self.totals[name] += value
-
-    def mean(self, name: str, since_last: bool = False) -> float:
-        start = self.shown if since_last else dict.fromkeys(self.totals, 0)
-        samples = self.totals["samples"] - start["samples"]
-        return float((self.totals[name] - start[name]) / samples) if samples else 0.0
-
-    def since_last(self) -> list[tuple[Any, Any]]:
-        """(samples, updates, loss, metric), each before and now."""
-        now, before = self.totals, self.shown
-        pairs = [(before[name], now[name]) for name in ("samples", "loss", "metric")]
-        pairs.insert(1, (self._shown_updates, self.updates))
-        self.shown, self._shown_updates = dict(now), self.updates
-        return pairs
+        samples, _, loss, metric = (now - before for before, now in self._told.since_last())
+        return loss, metric, samples
 
 
 class TrainingSummaryProgressCallback(ProgressWriter):

@@ -1,7 +1,5 @@
 """`TensorBoardProgressWriter`: event files, under CNTK's tags and steps, compared with what the real CNTK 2.7 wrote."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.cntk.logging.writer import NEVER, ProgressWriter

@@ -1,11 +1,9 @@
 """What hears of a training's progress: the class that printers, and writers of a program's own, are derived from."""
 
-from __future__ import annotations
-
 import operator
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 NEVER = sys.maxsize  # as a frequency
 
@@ -19,12 +17,12 @@ class ProgressWriter:
         testFirstUpdatesToWrite: int, distributedSyncUpdateWriteFrequency: int,
         distributedSyncFirstUpdatesToWrite: int,
     ) -> None:  # fmt: skip
-        self._trainings = _Sums(trainingUpdateWriteFrequency, trainingFirstUpdatesToWrite)
-        self._tests = _Sums(testUpdateWriteFrequency, testFirstUpdatesToWrite)
+        self._trainings = Sums(trainingUpdateWriteFrequency, trainingFirstUpdatesToWrite)
+        self._tests = Sums(testUpdateWriteFrequency, testFirstUpdatesToWrite)
         _count(distributedSyncUpdateWriteFrequency), _count(distributedSyncFirstUpdatesToWrite)
         self.freq = trainingUpdateWriteFrequency
 
-    def __disown__(self) -> ProgressWriter:
+    def __disown__(self) -> Self:
         """Of CNTK's binding to C++."""
         return self
 
@@ -87,7 +85,7 @@ class ProgressWriter:
 _Totals = tuple[int, int, float, float]  # samples, minibatches, loss, metric
 
 
-class _Sums:
+class Sums:
     """Sums since a summary, and as they were when they were written last."""
 
     def __init__(self, freq: Any, first: Any) -> None:
@@ -98,16 +96,24 @@ class _Sums:
         self.written = self.now
 
     def add(self, samples: int, loss: float, metric: float) -> list[tuple[Any, Any]] | None:
-        """What is to be written now, from what was written last to now: a pair for each sum."""
+        """What is to be written now: see `since_last`."""
         seen, updates, losses, metrics = self.now
         self.began = time.perf_counter() if self.began is None else self.began
         self.updates += 1
         self.now = (seen + samples, updates + 1, losses + loss, metrics + metric)
-        if not is_due(updates + 1, self.freq, self.first):
-            return None
-        pairs = list(zip(self.written, self.now, strict=True))
-        self.written = self.now
+        return self.since_last() if is_due(updates + 1, self.freq, self.first) else None
+
+    def since_last(self) -> list[tuple[Any, Any]]:
+        """From what was written last to now: a pair for each sum. Now is the last then."""
+        pairs, self.written = list(zip(self.written, self.now, strict=True)), self.now
         return pairs
+
+    def means(self, since_last: bool = False) -> tuple[float, float]:
+        """Of loss and metric, since the last summary or since something was written."""
+        seen, _, losses, metrics = self.written if since_last else (0, 0, 0.0, 0.0)
+        samples, _, loss, metric = self.now
+        count = max(samples - seen, 1)
+        return (loss - losses) / count, (metric - metrics) / count
 
     def end(self) -> tuple[int, int]:
         """(the number of this summary, its milliseconds)"""

@@ -1,7 +1,5 @@
 """CNTK's operations on variables and functions."""
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Functions that are defined by functions of Python, and blocks."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext

@@ -1,8 +1,7 @@
 """Operations on each element, by itself or beside others'."""
 
-from __future__ import annotations
-
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +10,7 @@ from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, primitive
 
 
-class _Unary(Protocol):
-    def __call__(self, x: Any, name: str = "") -> Function: ...
-
-
-class _Binary(Protocol):
-    def __call__(self, left: Any, right: Any, name: str = "") -> Function: ...
-
-
-def _unary(called: str, op: str) -> _Unary:
+def _unary(called: str, op: str) -> Callable[..., Function]:
     """A function of CNTK's, by its own name, that is one primitive operation."""
 
     def made(x: Any, name: str = "") -> Function:
@@ -29,7 +20,7 @@ def _unary(called: str, op: str) -> _Unary:
     return made
 
 
-def _binary(called: str, op: str) -> _Binary:
+def _binary(called: str, op: str) -> Callable[..., Function]:
     def made(left: Any, right: Any, name: str = "") -> Function:
         return primitive(op, left, right, name=name)
 

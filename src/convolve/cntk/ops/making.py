@@ -1,7 +1,5 @@
 """How operations are made of operands: primitives and blocks of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Operations along sequences. Recurrence is not supported: a value cannot be made of its own past."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.cntk import refused

@@ -1,9 +1,7 @@
 """Operations that move elements or choose among them, and reductions. Axes are in numpy's order."""
 
-from __future__ import annotations
-
 import builtins
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -230,30 +228,22 @@ def _reduced(how: str, x: Any, axis: Any, keepdims: bool, name: str) -> Function
                      reductionKeepDimensions=keep)  # fmt: skip
 
 
-def reduce_sum(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("Sum", x, axis, keepdims, name)
+def _reduction(called: str, how: str) -> Callable[..., Function]:
+    """A function of CNTK's, by its own name, that reduces by one operation."""
+
+    def made(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
+        return _reduced(how, x, axis, keepdims, name)
+
+    made.__name__ = made.__qualname__ = called
+    return made
 
 
-def reduce_mean(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("Mean", x, axis, keepdims, name)
-
-
-def reduce_max(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("Max", x, axis, keepdims, name)
-
-
-def reduce_min(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("Min", x, axis, keepdims, name)
-
-
-def reduce_prod(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("Prod", x, axis, keepdims, name)
-
-
-def reduce_log_sum_exp(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
-    return _reduced("LogSum", x, axis, keepdims, name)
-
-
+reduce_sum = _reduction("reduce_sum", "Sum")
+reduce_mean = _reduction("reduce_mean", "Mean")
+reduce_max = _reduction("reduce_max", "Max")
+reduce_min = _reduction("reduce_min", "Min")
+reduce_prod = _reduction("reduce_prod", "Prod")
+reduce_log_sum_exp = _reduction("reduce_log_sum_exp", "LogSum")
 reduce_log_sum = reduce_log_sum_exp
 
 

@@ -1,7 +1,5 @@
 """Operations that a program computes itself, in Python: classes derived from `UserFunction`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Products, convolutions, poolings, normalizations."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from typing import Any

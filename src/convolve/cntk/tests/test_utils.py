@@ -1,7 +1,5 @@
 """CNTK's examples let its tests choose a device by an environment variable."""
 
-from __future__ import annotations
-
 import os
 
 from convolve.cntk.device import cpu, gpu, try_set_default_device

@@ -1,7 +1,5 @@
 """Several processes that train one program, started by mpiexec, torchrun or Slurm."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 

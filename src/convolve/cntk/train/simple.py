@@ -1,7 +1,5 @@
 """`criterion.train(...)` and `criterion.test(...)`: a trainer and a training session in one call."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The trainer: one minibatch after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`training_session`: a training with checkpoints, cross-validation and a test, by CNTK's counts."""
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """CNTK's base64 map files: the images themselves, one a line."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

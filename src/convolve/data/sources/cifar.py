@@ -1,7 +1,5 @@
 """CIFAR-10's batches, binary or pickled by Python: records of a label and planes of red, green and blue."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """Which class a name in the data stands for, and what is said where it stands for none."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import unicodedata

@@ -1,8 +1,6 @@
 """CTF files with the label and the features of an image on each line: pixels as CNTK's scripts write them, or any
 numbers. What is a byte throughout is kept as bytes, everything else as float32."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Folders with a subfolder for each class, or with images that ImageNet's synsets begin the names of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """IDX files: one with the pixels of gray images, one with their labels, as MNIST has them."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

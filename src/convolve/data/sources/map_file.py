@@ -1,7 +1,5 @@
 """CNTK's map files of images: lines `path TAB class number`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -6,8 +6,6 @@ has it: `cat/tom.jpg` with `cat/tom.cls` (a number, or the name of a class) or `
 it). Where no sample has either, the folders in the keys are the classes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Large sets in a few files: WebDataset's shards, which are tar archives, and Hugging Face's Parquet."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

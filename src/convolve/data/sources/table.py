@@ -1,7 +1,5 @@
 """Tables of images: a path and a label in each row."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from contextlib import suppress

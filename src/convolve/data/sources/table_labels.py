@@ -1,7 +1,5 @@
 """What the labels of a table mean: names of classes, or their numbers."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the labels of a table mean where they are no single class: several classes of an image, or numbers."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -5,8 +5,6 @@ They resize images as the model's preprocessing does, to within one gray level: 
 otherwise in lines of their own.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import partial

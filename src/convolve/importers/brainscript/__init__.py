@@ -10,8 +10,6 @@ trained.py     the numbers of a model that CNTK trained from the same text
 job.py         everything else: what is to be trained and tested, how (sgd.py) and on which data (reader.py)
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """What a network of a text is trained by: its criteria as expressions of labels, and the nodes that they look at."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

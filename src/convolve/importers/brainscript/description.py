@@ -3,8 +3,6 @@
 The form of these lines is CNTK 2.x's, as far as it is known; shapes of what is done to labels are left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from math import prod
 

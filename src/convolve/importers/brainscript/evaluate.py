@@ -6,8 +6,6 @@ the parameter, an element its index: `z.x.W`, `model.layers[2].b`.
 A text can ask for any amount of work, so there are bounds: on steps, on the depth of nesting, on arrays and texts.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The files of a configuration, without comments and with what they include."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

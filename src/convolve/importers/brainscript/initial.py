@@ -1,7 +1,5 @@
 """What parameters are filled with before the training: CNTK's initializers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod, sqrt
 from pathlib import Path

@@ -3,8 +3,6 @@
 Everything is read before anything is done, so that all that is not supported can be said at once.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress

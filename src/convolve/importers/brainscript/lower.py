@@ -3,8 +3,6 @@
 What a text leaves open, CNTK finds when it sees what a parameter is used with: sizes of 0 are inferred here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from math import prod

@@ -5,8 +5,6 @@ it says in NDL adds nodes to the model at hand. The numbers of parameters go wit
 network is made.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 

@@ -1,7 +1,5 @@
 """The functions that BrainScript's own library is built on: on plain values, with their arguments evaluated."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """BrainScript's operators, on plain values and on nodes of the network."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol

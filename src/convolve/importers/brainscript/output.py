@@ -1,7 +1,5 @@
 """The format block of a write action: how the values of a node become text."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker betwe
 120,000 with block momentum, which is 1 - 1/workers.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The reader block of a configuration: which files, which streams, and what is done to images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

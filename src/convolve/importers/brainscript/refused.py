@@ -1,7 +1,5 @@
 """Names of CNTK's BrainScript library that are known and not supported: why, and what to do instead."""
 
-from __future__ import annotations
-
 _SEQUENCE = (
     "works along a sequence, and an image is a sample of its own here; describe the network by layers of one sample, "
     "such as DenseLayer and ConvolutionalLayer"

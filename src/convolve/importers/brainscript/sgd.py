@@ -1,7 +1,5 @@
 """The SGD block of a configuration -> how a recipe says it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

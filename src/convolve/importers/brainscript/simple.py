@@ -3,8 +3,6 @@
 Names of nodes are those that CNTK's builder gives: W0, B0, W0*features, W0*features+B0, H1, ..., HLast.
 """
 
-from __future__ import annotations
-
 from convolve.errors import UnsupportedError, unknown_name
 from convolve.importers.brainscript.config import Block
 from convolve.importers.brainscript.ndl.maker import Maker

@@ -1,7 +1,5 @@
 """The numbers of a trained model for the network of a text: for CNTK's v1 files, which BrainScript's trainer wrote."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import prod
 

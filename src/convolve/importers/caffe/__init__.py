@@ -1,7 +1,5 @@
 """Caffe's models: a prototxt, which describes the network, and a caffemodel, which holds its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

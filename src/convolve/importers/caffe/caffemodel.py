@@ -9,8 +9,6 @@ Schema (proto2, package caffe), as far as it is read here; the prototxt says eve
     BlobShape         1 repeated int64
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import FormatError, UnsupportedError, brief, legible
+from convolve.formats.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
 from convolve.importers.loader import read_bytes
-from convolve.importers.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader
 
 MAX_AXES = 32  # as in Caffe
 MAX_PIECES = 16  # of the numbers of one blob; Caffe writes one

@@ -1,7 +1,5 @@
 """What a lowering rule gets to see of one Caffe layer: its settings, its operands, its weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

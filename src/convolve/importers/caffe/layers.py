@@ -1,7 +1,5 @@
 """Caffe's layers with windows, products and statistics -> the neutral graph."""
 
-from __future__ import annotations
-
 from math import inf, prod
 from typing import Any
 

@@ -3,8 +3,6 @@
 Only what the wanted outputs need is lowered, so that a layer out of scope in an unused branch does no harm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from convolve.errors import FormatError, UnsupportedError, UsageError, brief, legible, look_up

@@ -4,8 +4,6 @@ A blob's name stands for several values, one after the other, since layers may w
 number of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial

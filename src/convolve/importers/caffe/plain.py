@@ -1,7 +1,5 @@
 """Caffe's elementwise layers and changes of shape -> the neutral graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import log, prod
 

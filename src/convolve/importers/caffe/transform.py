@@ -1,7 +1,5 @@
 """What a prototxt says of how images are prepared: the transform of the data layer that a train_val file tests with."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from convolve.errors import legible

@@ -1,7 +1,5 @@
 """CNTK's own files: v1 and v2 models, trainer checkpoints. Recognized by content, whatever they are called."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

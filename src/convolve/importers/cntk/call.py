@@ -1,7 +1,5 @@
 """What a lowering rule gets to see of one CNTK function, and how it turns CNTK's axes into ours."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from convolve.errors import UnsupportedError, legible

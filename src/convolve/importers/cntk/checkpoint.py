@@ -3,8 +3,6 @@
 The weights are in the model file beside it. Momentum schedules and regularization are stored nowhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

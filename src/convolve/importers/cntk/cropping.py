@@ -1,7 +1,5 @@
 """CNTK's Crop: a map cut to the size of another, where the file says, or where both see the same part of the image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from fractions import Fraction
 

@@ -4,8 +4,6 @@ Source of the rules for windows: design of CNTK's ConvolveGeometry, checked agai
 (tests/golden/importers).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod

@@ -3,8 +3,6 @@
 Only what the wanted outputs need is lowered, so that an operator out of scope in an unused branch does no harm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 

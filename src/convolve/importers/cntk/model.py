@@ -4,8 +4,6 @@ Everything keeps CNTK's own conventions: shapes and axes with the fastest dimens
 files, attributes under their v2 names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar

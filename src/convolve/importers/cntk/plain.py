@@ -1,7 +1,5 @@
 """CNTK's elementwise operations, reductions, shape changes and criteria -> the neutral graph."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import prod
 

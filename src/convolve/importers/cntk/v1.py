@@ -1,7 +1,5 @@
 """CNTK v1 ("BCN") model files: what BrainScript, NDL and `save_as_legacy_model` write. Versions 1 to 31."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

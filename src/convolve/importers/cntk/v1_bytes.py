@@ -1,7 +1,5 @@
 """The primitive encoding of CNTK v1 ("BCN") files: little endian, no alignment, no lengths, text in UTF-16."""
 
-from __future__ import annotations
-
 import struct
 from functools import partialmethod
 from math import prod

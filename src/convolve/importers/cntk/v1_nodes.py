@@ -3,8 +3,6 @@
 Attributes come out under their v2 names and in v2 conventions: axes counted from 0, pooling types 0 and 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """CNTK v2 model files (.model, .dnn, .cmf): a protobuf Dictionary, as `Function.save` writes it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod

@@ -12,8 +12,6 @@ Schema (proto3, package CNTK.proto), as far as it is read here:
 proto3 leaves default values out: a false, a 0, an empty text or an empty shape is a value that has its type only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import FormatError, UnsupportedError, brief
-from convolve.importers.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader, signed
+from convolve.formats.wire import BYTES, FIXED32, FIXED64, VARINT, Field, WireReader, signed
 
 T = TypeVar("T")
 Array = NDArray[np.floating]

@@ -7,8 +7,6 @@ Sizes of the file that count samples are multiples of `BATCH`, a number that no 
 do with shapes stays plain arithmetic, and a size of N * 196 that comes out of it tells that it is one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod

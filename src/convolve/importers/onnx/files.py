@@ -3,8 +3,6 @@
 Lobe and Azure Custom Vision put model.onnx into a folder with what they say of it; Custom Vision's comes as a zip.
 """
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 The operators are those of ONNX's own reference implementation; what they may make is bounded first.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any

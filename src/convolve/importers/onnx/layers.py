@@ -1,7 +1,5 @@
 """ONNX's products, normalizations and resizing -> the neutral graph."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import floor, prod

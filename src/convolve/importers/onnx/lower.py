@@ -3,8 +3,6 @@
 Only what the wanted outputs need is lowered. A batch that the file fixes to one sample becomes free.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -9,8 +9,6 @@ have their ONNX files from.
     timm, Hugging Face   config.json, preprocessor_config.json
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Callable, Mapping, Sequence

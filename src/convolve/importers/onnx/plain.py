@@ -3,8 +3,6 @@
 Source: https://onnx.ai/onnx/operators. Where opsets differ, a rule reads the form of each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from math import inf
 

@@ -3,8 +3,6 @@
 Source of the formulas: https://onnx.ai/onnx/operators/onnx__Resize.html.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from math import ceil, floor
 from typing import Any

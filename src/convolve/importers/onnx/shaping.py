@@ -1,7 +1,5 @@
 """ONNX's changes of shape -> the neutral graph. Axes are the file's own, the batch included; see `call.Tensor`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod

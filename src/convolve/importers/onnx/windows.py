@@ -1,7 +1,5 @@
 """ONNX's convolutions and poolings -> the neutral graph."""
 
-from __future__ import annotations
-
 from itertools import product
 from math import inf, prod
 

@@ -1,7 +1,5 @@
 """PyTorch's checkpoints: a state_dict, alone or within what a training kept, or a network that was saved whole."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import zip_longest

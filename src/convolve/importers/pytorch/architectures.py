@@ -4,8 +4,6 @@ architectures.csv has a row for each of theirs: its name, and the fingerprint of
 benchmarks/architectures.py.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field

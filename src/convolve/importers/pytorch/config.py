@@ -1,7 +1,5 @@
 """What timm's config.json says of a checkpoint that lies beside it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

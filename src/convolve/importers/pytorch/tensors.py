@@ -1,7 +1,5 @@
 """The tensors of a checkpoint by their names, whichever of the three forms it has: .safetensors, or PyTorch's two."""
 
-from __future__ import annotations
-
 import json
 import struct
 from collections.abc import Callable, Mapping

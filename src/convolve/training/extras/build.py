@@ -1,7 +1,5 @@
 """The extras that a recipe asks for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What tests of programs take from those of CNTK's operations."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

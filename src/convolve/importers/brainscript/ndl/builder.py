@@ -1,7 +1,5 @@
 """The NDLNetworkBuilder block of a configuration -> its network."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

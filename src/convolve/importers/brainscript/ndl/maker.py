@@ -1,7 +1,5 @@
 """Nodes of a network that is described otherwise than in BrainScript, made by BrainScript's own functions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """The nodes of a model as a table that a MEL script edits: each under its name, all of them the table's own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 
