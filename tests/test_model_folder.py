@@ -100,7 +100,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
         ["model.json is damaged (training_info.test_error must be a number, got 'small')"],
     ),
     "an error above all": (altered(training_info={"test_error": 2}), 3, ["test_error must be between 0 and 1, got 2"]),
-    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit it", "fc2"]),
+    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit the network", "fc2"]),
 }
 
 

@@ -228,7 +228,10 @@ def test_image_fields_that_are_refused(setting: str, text: str, message: str) ->
         ({"method": "block_momentum"}, "block_samples and distributed.method=block_momentum .* must be given together"),
         ({"block_samples": "64"}, "block_samples and distributed.method=block_momentum .* must be given together"),
         ({"method": "block_momentum", "block_samples": "64", "quantization_bits": "1"}, "is for method=gradients"),
-        ({"method": "model_averaging", "block_samples": "64", "nesterov": "false"}, "not for .*=model_averaging"),
+        (
+            {"method": "model_averaging", "block_samples": "64", "nesterov": "false"},
+            "do not apply to .*=model_averaging",
+        ),
         ({"block_momentum_time_constant": "-1"}, "block_momentum_time_constant must be at least 0, got -1.0"),
         ({"block_learning_rate": "0"}, "block_learning_rate must be above 0"),
     ],

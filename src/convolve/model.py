@@ -159,8 +159,7 @@ class Model:
     ) -> Iterator[list[Prediction]]:
         """As `predict`, batch by batch in bounded memory; images that cannot be read have an `error`.
 
-        `images` come from `find_images`; a range that starts at a multiple of `batch_size` gives the same bits as the
-        whole.
+        `images` come from `find_images`; a range from a multiple of `batch_size` on gives the same bits as the whole.
         """
         self.require_images()
         threads = torch.get_num_threads()

@@ -188,7 +188,7 @@ def _fetch(url: str, known: State, path: Path) -> None:
         now = _state_now(url)
         if now != known:
             what = f"the object was changed while it was read ({known.size:,} bytes then, {now.size:,} now)"
-            raise DataError(f"{url}: {what}; leave the object unchanged, and start again")
+            raise DataError(f"{url}: {what}; leave the object unchanged, and start over")
 
 
 def _part(url: str, start: int, end: int, size: int) -> bytes:

@@ -161,7 +161,7 @@ def test_another_question_does_not_go_on(
 ) -> None:
     table, partial = tmp_path / "table.csv", tmp_path / "table.csv.partial"
     before = partial.read_bytes()
-    words = (str(partial), "written with", "remove it")
+    words = (str(partial), "written with", "remove the file")
     assert_refused(convolve("predict", model_of_letters, pictures, "--csv", table), 2, *words, "other model")
     assert_refused(convolve("predict", model, pictures, "--top", 3, "--csv", table), 2, *words, "other --top")
     assert_refused(convolve("predict", model, pictures / "01.png", "--csv", table), 2, *words, "other images")

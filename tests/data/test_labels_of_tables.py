@@ -75,7 +75,7 @@ def test_numbers(tmp_path: Path) -> None:
         ("path,tags\na.png,cat;nan\n", SEVERAL, "line 2: the labels are missing"),
         ("path,tags\na.png,[cat\n", SEVERAL, "line 2: [cat is no JSON list of names"),
         ("path,tags\na.png,cat;Cat\nb.png,cat\n", SEVERAL, "differ in capitals or blanks alone"),
-        ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat, where 1 says"),
+        ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat; write 1"),
         ("path,cat,dog\na.png,1,1\n", DataOptions(), "one must be 1 and the others 0; there is 1 in cat, dog"),
         (
             "path,age\na.png,31\nb.png,old\n",

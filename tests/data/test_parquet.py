@@ -80,9 +80,9 @@ def empty_row(path: Path) -> None:
 
 
 BAD = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["cut off or damaged", "get it again"]),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["truncated or damaged", "get it again"]),
     "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["not a Parquet file"]),
-    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of the images"]),
+    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of images"]),
     "no label column": (lambda path: write_parquet(path, range(6), None, label=None), ["--columns label=NAME"]),
     "rows without labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, None, 0, 1, 2])), ["row 3", "no label"],

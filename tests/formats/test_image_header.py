@@ -97,8 +97,8 @@ def test_damage_in_png_parts_that_do_not_matter_is_forgiven():
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"hello world", "no JPEG, PNG, .* or HEIC image; it begins with b'hello world'"),
-        (b"BMW is a car, this a text", "no JPEG, .* image; it begins with b'BMW is a car'"),
+        (b"hello world", "not a JPEG, PNG, .* or HEIC image; it begins with b'hello world'"),
+        (b"BMW is a car, this a text", "not a JPEG, .* image; it begins with b'BMW is a car'"),
         (b"P3 this is a text", "the PNM file has no width and height"),
         (b"P3" + b" " * 1_000_000 + b"3 3\n", "the PNM file has no width and height"),
         (b"\xff\xd8" + b"\xff" * 1_000_000, "the JPEG file is cut off"),

@@ -161,7 +161,7 @@ def test_the_other_byte_order(tmp_path):
         ({"elements": 7}, "a: its storage has 24 bytes in the file, but 28 are claimed"),
         ({"elements": 1 << 50}, "are claimed"),
         ({"elements": -6}, "no whole number"),
-        ({"kind": torch.HalfStorage}, "where 12 are claimed"),
+        ({"kind": torch.HalfStorage}, "but 12 are claimed"),
         ({"kind": torch.ComplexFloatStorage}, "a storage of a kind that is not known"),
         ({"key": "1"}, "a: its storage '1' is missing"),
         ({"key": 0}, "a storage of a kind that is not known"),

@@ -101,7 +101,7 @@ def _datum(data: bytes | mmap.mmap, start: int, stop: int, place: str) -> Datum:
             elif field.kind == BYTES and field.number == _DATA:
                 image = field.start, field.end
     except FormatError:
-        what = "this is no Datum of Caffe, or a damaged one; make the LMDB again"
+        what = "this is not a Datum of Caffe, or a damaged one; make the LMDB again"
         raise FormatError(place, "", what) from None
     label = numbers[_LABEL]
     if label >> 31:
