@@ -211,7 +211,7 @@ def test_one_storage_of_two_types(tmp_path):
 
 def test_packed_members_are_refused(tmp_path):
     path = written(tmp_path / "x.pth", {"a": Claimed(elements=1 << 24)}, {"0": bytes(1 << 26)}, zipfile.ZIP_DEFLATED)
-    with pytest.raises(FormatError, match="it is packed"):
+    with pytest.raises(FormatError, match="it is compressed"):
         read_checkpoint(path)
 
 
@@ -240,7 +240,7 @@ def test_members_that_lie_over_each_other_or_outside(tmp_path):
         with pytest.raises(FormatError, match=r"x\.pth: x/data/[01]: it (overlaps another|is not where)"):
             read_checkpoint(altered(path, b"x/data/1", OFFSET, offset))
     path = written(tmp_path / "y.pth", {"a": Claimed()})
-    with pytest.raises(FormatError, match="it is packed"):
+    with pytest.raises(FormatError, match="it is compressed"):
         read_checkpoint(altered(path, b"x/data/0", SIZE, 28))
     with pytest.raises(FormatError, match=r"is not where|28 bytes in the file|its checksum differs"):
         read_checkpoint(altered(path, b"x/data/0", PACKED_SIZE, 28))
