@@ -24,8 +24,8 @@ NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 class Store(ThreadingHTTPServer):
     """Serves the files of a folder, in ranges; `faults` are what befalls the next requests of a path's content."""
 
-    def __init__(self, folder: Path, handler: type[Handler]) -> None:
-        super().__init__(("127.0.0.1", 0), handler)
+    def __init__(self, folder: Path, handler: type[Handler], port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), handler)
         self.folder, self.faults, self.asked = folder, dict[str, list[str]](), list[str]()
 
     @property
@@ -118,8 +118,8 @@ class S3Handler(Handler):
 
 
 @contextmanager
-def failing_store(folder: Path, handler: type[Handler] = Handler) -> Iterator[Store]:
-    with Store(folder, handler) as server:
+def failing_store(folder: Path, handler: type[Handler] = Handler, port: int = 0) -> Iterator[Store]:
+    with Store(folder, handler, port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         yield server

@@ -1,5 +1,6 @@
 """`criterion.train(...)`, learners of a program's own, rates by sweeps: numbers that the real CNTK 2.7 printed."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 import convolve.cntk as C
+from convolve import atomic
 from convolve.cntk.layers import Tensor
 from convolve.cntk.train import CheckpointConfig, CrossValidationConfig, DataUnit, TestConfig
+from convolve.errors import ConvolveError
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -115,6 +118,28 @@ def test_it_goes_on_from_its_checkpoint(arrays: Arrays, tmp_path: Path) -> None:
     found = trained(arrays, [config], minibatch_size=25, max_epochs=3)
     assert is_close(found.epoch_summaries, [(0.606791, 0.356, 250)])
     assert {path.name for path in tmp_path.glob("*.ckp")} == {"m.ckp", *(f"m{at}.ckp" for at in range(8))}
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2, 3])
+def test_model_and_state_of_a_checkpoint_are_of_one_moment(
+    arrays: Arrays, failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the first two checkpoints' files does not get its name."""
+    trained(arrays, [CheckpointConfig(str(tmp_path / "whole"), frequency=100)], minibatch_size=25)
+    config, renamed = CheckpointConfig(str(tmp_path / "m"), frequency=100), []
+
+    def put(made: Path, final: Path) -> None:
+        renamed.append(final.name)
+        if len(renamed) == failing + 1:
+            raise OSError(errno.EIO, "cannot be renamed")
+        made.replace(final)
+
+    with monkeypatch.context() as patched, pytest.raises(ConvolveError, match="cannot be renamed"):
+        patched.setattr(atomic, "put", put)
+        trained(arrays, [config], minibatch_size=25)
+    trained(arrays, [config], minibatch_size=25)
+    assert (tmp_path / "m.ckp").read_bytes() == (tmp_path / "whole.ckp").read_bytes()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["m", "m.ckp", "whole", "whole.ckp"]
 
 
 @pytest.mark.parametrize(

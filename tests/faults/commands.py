@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import io
+import ctypes
+import gzip
+import hashlib
+import importlib
 import os
 import shutil
-import tarfile
-import zipfile
+import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
-import numpy as np
 from events import KILLED, Fault, Trial, run
+from small_inputs import write_files
 
-from cifar10_files import write_binary
-from convolve.formats.idx import read_idx
-from idx_files import write_idx
-from ilsvrc2012_files import write_download
+from mirrors import mirror
+from remote_servers import failing_store
 
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 INPUTS = "../inputs"  # as a command sees them from the folder that it works in
 _THREADS = ("--threads", "1")
 _TINY = ("--set=model.variant=tiny", "--set=run.global_batch_size=32", "--precision", "fp32", *_THREADS)
@@ -79,6 +80,66 @@ def engine() -> int:
     return 0 if asyncio.run(engine_of(load(f"{INPUTS}/run"), 1)) else 1
 
 
+def downloaded() -> int:
+    """A data set comes from a mirror, which a server of this process stands for."""
+    from convolve.cli import main
+    from convolve.data import mnist
+    from convolve.data.download import RemoteFile
+
+    os.environ["no_proxy"] = "127.0.0.1"
+    names = [file.name for file in mnist._IDX_FILES]
+    contents = {
+        name: gzip.compress(Path(INPUTS, "digits", name.removesuffix(".gz")).read_bytes(), mtime=0) for name in names
+    }
+    with mirror(contents) as (url, _):
+        mnist._IDX_FILES = tuple(  # type: ignore[assignment]
+            RemoteFile(name, (url,), len(content), hashlib.sha256(content).hexdigest())
+            for name, content in contents.items()
+        )
+        return main(["prepare", "mnist", "--out", "out"])
+
+
+def elsewhere(*words: str) -> Callable[[], int]:
+    """The command, with `URL` standing for the inputs at an address that all trials of one sweep share."""
+
+    def asked() -> int:
+        from convolve import remote
+        from convolve.cli import main
+
+        os.environ["no_proxy"] = "127.0.0.1"
+        remote.PAUSES = (0.0, 0.0)  # type: ignore[assignment]
+        with failing_store(Path(INPUTS).resolve(), port=20_000 + os.getppid() % 10_000) as store:
+            return main([word.replace("URL", store.url) for word in words])
+
+    return asked
+
+
+def program() -> int:
+    """A program's errors are its own, and Python prints them: here they are a line."""
+    from convolve.cli import main
+
+    try:
+        return main(["run", f"{INPUTS}/program.py"])
+    except Exception as error:
+        print(f"convolve: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+def cleared() -> int:
+    """`doctor --clear-cache` without its measurements, which take seconds and no file."""
+    from convolve.cli import main
+
+    importlib.import_module("convolve.cli.doctor")._findings = dict  # type: ignore[attr-defined]
+    return main(["doctor", "--clear-cache"])
+
+
+def full_cache(folder: Path) -> None:
+    for name in ("features/one", "indices/two", "unpacked/three/deep/image.png", "mnist/four.gz"):
+        path = folder / "cache" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"kept")
+
+
 def two_workers(*words: str) -> Callable[[], int]:
     """The command as worker 0 of two; worker 1 is a process beside it."""
 
@@ -89,6 +150,7 @@ def two_workers(*words: str) -> Callable[[], int]:
         os.environ |= job | {"RANK": "0", "LOCAL_RANK": "0"}
         other = os.fork()
         if other == 0:
+            ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)  # mpiexec ends the others of a killed one
             os.environ |= {"RANK": "1", "LOCAL_RANK": "1"}
             os._exit(main([*words]))
         code = main([*words])
@@ -116,32 +178,6 @@ _PACKED = (
     "--set=data.cache=packed", "--out", "run",
 )  # fmt: skip
 
-_NET = """
-command = Train : Test
-modelPath = "$out$/net"
-Train = {
-    action = "train"
-    BrainScriptNetworkBuilder = {
-        features = Input {(28:28:1)} ; labels = Input {10}
-        z = LinearLayer {10} (ReLU (ConvolutionalLayer {2, (5:5), stride = (4:4)} (features / 256)))
-        ce = CrossEntropyWithSoftmax (labels, z) ; errs = ClassificationError (labels, z)
-        criterionNodes = (ce) ; evaluationNodes = (errs)
-    }
-    SGD = { epochSize = 0 ; minibatchSize = 32 ; maxEpochs = 2 ; learningRatesPerSample = 0.01 }
-    reader = {
-        readerType = "CNTKTextFormatReader" ; file = "../inputs/pictures/Train-28x28_cntk_text.txt"
-        input = { features = { dim = 784 ; format = "dense" } ; labels = { dim = 10 ; format = "dense" } }
-    }
-}
-Test = {
-    action = "test" ; minibatchSize = 32
-    reader = {
-        readerType = "CNTKTextFormatReader" ; file = "../inputs/pictures/Test-28x28_cntk_text.txt" ; randomize = false
-        input = { features = { dim = 784 ; format = "dense" } ; labels = { dim = 10 ; format = "dense" } }
-    }
-}
-"""
-
 COMMANDS: dict[str, Command] = {
     "train": Command(train(), done=_FINISHED),
     "train, resumed": Command(train(), copied("interrupted:run"), done=_FINISHED),
@@ -153,7 +189,7 @@ COMMANDS: dict[str, Command] = {
     "train, packed cache": Command(_PACKED, done=_FINISHED),
     "train, head on kept features": Command(
         ("train", "mnist", "--data", f"{INPUTS}/digits", "--from", f"{INPUTS}/run", *_TINY, "--epochs", "1",
-         "--set=model.freeze=body", "--out", "run"),
+         "--set=model.freeze=all", "--set=model.head=linear", "--out", "run"),
         done=_FINISHED,
     ),
     "reproduce": Command(
@@ -161,11 +197,17 @@ COMMANDS: dict[str, Command] = {
          "--set=run.global_batch_size=32", "--set=run.epochs=1", "--set=run.precision=fp32"),
     ),
     "report": Command(("report", "run"), copied("run")),
+    "evaluate --json": Command(
+        ("evaluate", "run", "--data", "pictures/test_map.txt", "--json"), copied("run", "pictures")
+    ),
+    "evaluate --csv, remote shards": Command(
+        elsewhere("evaluate", f"{INPUTS}/run", "--data", "URL/shards/test-000000.tar", "--csv", "answers.csv")
+    ),
     "evaluate --csv": Command(
         ("evaluate", f"{INPUTS}/run", "--data", f"{INPUTS}/pictures/test_map.txt", "--csv", "answers.csv")
     ),
-    "predict": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test")),
-    "predict --json": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--json")),
+    "predict": Command(("predict", "run", "test"), copied("run", "pictures/test:test")),
+    "predict --json": Command(("predict", "run", "test", "--json"), copied("run", "pictures/test:test")),
     "predict --csv": Command(("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--csv", "answers.csv")),
     "predict --npz": Command(
         ("predict", f"{INPUTS}/run", f"{INPUTS}/pictures/test", "--output", "fc1", "--npz", "features.npz")
@@ -178,8 +220,13 @@ COMMANDS: dict[str, Command] = {
     "check-data --write-table": Command(
         ("check-data", f"{INPUTS}/faulty", *_THREADS, "--html", "page.html", "--write-table", "table.csv"), code=3
     ),
+    "check-data --from": Command(
+        ("check-data", f"{INPUTS}/pictures/train_map.txt", "--from", f"{INPUTS}/run", *_THREADS, "--html", "page.html"),
+        code=3,
+    ),
     "check-data, archive": Command(("check-data", f"{INPUTS}/photos.zip", *_THREADS), code=3),
     "prepare mnist": Command(("prepare", "mnist", "--source", f"{INPUTS}/digits", "--out", "out")),
+    "prepare mnist, downloaded": Command(downloaded),
     "prepare cifar10": Command(("prepare", "cifar10", "--source", f"{INPUTS}/cifar", "--out", "out")),
     "prepare ilsvrc2012": Command(("prepare", "ilsvrc2012", "--source", f"{INPUTS}/ilsvrc2012", "--out", "out")),
     "prepare folder": Command(("prepare", "folder", "--source", f"{INPUTS}/photos", "--out", "out")),
@@ -208,13 +255,21 @@ COMMANDS: dict[str, Command] = {
     "convert --sign": Command(("convert", "model", "--sign", f"{INPUTS}/key.pem"), copied("run/model:model")),
     "run": Command(("run", f"{INPUTS}/net.cntk", "out=out", "deviceId=-1")),
     "run --translate": Command(("run", f"{INPUTS}/net.cntk", "out=out", "deviceId=-1", "--translate", "net.py")),
+    "run, a program": Command(program),
     "serve, engine": Command(engine, once=True),
+    "doctor --clear-cache": Command(cleared, full_cache),
 }  # fmt: skip
 
 
 def installed(name: str) -> bool:
     """Whether this environment has what the command needs."""
-    needs = {"sign": "model_signing", "tensorboard": "tensorboard", "onnx": "onnxruntime", "web": "onnxruntime"}
+    needs = {
+        "sign": "model_signing",
+        "tensorboard": "tensorboard",
+        "onnx": "onnxruntime",
+        "web": "onnxruntime",
+        "remote": "aiohttp",
+    }
     return all(find_spec(package) for part, package in needs.items() if part in name)
 
 
@@ -226,13 +281,14 @@ def make_inputs(place: Path, logs: Path) -> None:
     logs.mkdir()
 
     def files() -> int:
-        _write_files(inputs)
+        write_files(inputs)
         return 0
 
     ask(files, trial, logs)
     ask(train(out=f"{INPUTS}/run"), trial, logs)
     ask(train("--seed", "1", out=f"{INPUTS}/old"), trial, logs)
     ask(("prepare", "mnist", "--source", f"{INPUTS}/digits", "--out", f"{INPUTS}/pictures"), trial, logs)
+    ask(("prepare", "shards", "--source", f"{INPUTS}/pictures", "--out", f"{INPUTS}/shards"), trial, logs)
     done = ask(train(), trial, logs)
     shutil.rmtree(trial / "run")
     middle = next(number for number, event in enumerate(done.events) if "step-00000003.json" in event)
@@ -245,56 +301,3 @@ def ask(words: tuple[str, ...] | Callable[[], int], trial: Path, logs: Path) -> 
     done = run(words, trial, logs)
     assert done.code == 0, (words, done.err)
     return done
-
-
-def _write_files(inputs: Path) -> None:
-    from importlib import resources
-
-    sample = resources.files("convolve") / "data" / "sample"
-    (inputs / "digits").mkdir()
-    for part, count in (("train", 64), ("t10k", 32)):
-        for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
-            write_idx(inputs / "digits" / name, read_idx(Path(str(sample / f"{name}.gz")))[:count])
-    write_download(inputs / "ilsvrc2012")
-    write_binary(inputs / "cifar")
-    _write_photos(inputs / "photos")
-    shutil.copytree(inputs / "photos", inputs / "faulty")
-    (inputs / "faulty" / "train" / "a" / "01.jpg").write_bytes(b"no image")
-    with zipfile.ZipFile(inputs / "photos.zip", "w") as archive:
-        for path in sorted((inputs / "photos").rglob("*.jpg")):
-            archive.write(path, path.relative_to(inputs))
-    _write_package(inputs / "ort.tgz")
-    (inputs / "net.cntk").write_text(_NET)
-    if find_spec("cryptography"):
-        _write_key(inputs / "key.pem")
-
-
-def _write_photos(folder: Path) -> None:
-    rng = np.random.default_rng(0)
-    for number in range(24):
-        place = folder / ("train" if number < 16 else "val") / "ab"[number % 2] / f"{number:02}.jpg"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        small = rng.integers(0, 256, (12, 9 + number % 5, 3), np.uint8)
-        image_HWC = cv2.resize(small, (110 + 10 * (number % 5), 150), interpolation=cv2.INTER_CUBIC)
-        place.write_bytes(cv2.imencode(".jpg", image_HWC)[1].tobytes())
-
-
-def _write_package(path: Path) -> None:
-    """What `npm pack` writes, as far as the page needs it."""
-    from convolve.web.runtime import SCRIPT, WASM
-
-    contents = {"package.json": b'{"version": "9.9.9"}', f"dist/{SCRIPT}": b"code", f"dist/{WASM}": b"wasm"}
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in contents.items():
-            about = tarfile.TarInfo(f"package/{name}")
-            about.size = len(content)
-            archive.addfile(about, io.BytesIO(content))
-
-
-def _write_key(path: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    none = serialization.NoEncryption()
-    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none))

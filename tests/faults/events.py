@@ -203,6 +203,7 @@ def import_as_before(logs: Path) -> None:
         if name not in sys.modules and name != "__main__":
             with suppress(Exception):  # one that is there only while another is imported
                 importlib.import_module(name)
+    gc.freeze()
 
 
 def finished(number: int, logs: Path) -> Trial:

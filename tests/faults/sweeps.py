@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib
 import json
 import os
@@ -21,6 +22,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from events import KILLED, Fault, Trial, import_as_before, run
 from trials import Row, report
 
 ERRORS = (Fault(0, errno.ENOSPC, lasting=True), Fault(0, errno.EIO), Fault(0, errno.EACCES))
+KINDS = ("kill", "error", "room")
 CODES = (1, 3)  # of what failed, and of data that cannot be read
 _NUMBER = re.compile(r"[0-9a-f]{12,}|[0-9]+")
 Tree = dict[str, bytes]
@@ -221,7 +224,13 @@ class Sweep:
         return sorted({size - less for size in sizes for less in (1, size // 2) if size - less > _LEAST})
 
 
-_ANEW = ("tmp/", "cache/", ".cache/", "run/tracking/")  # .cache: of onnxruntime, which keeps a number of this device
+_ANEW = (
+    "tmp/",
+    "cache/",
+    ".cache/",
+    "packed/",
+    "run/tracking/",
+)  # .cache: of onnxruntime, which keeps a number of this device
 _GROWING = ("state.json", "metrics.jsonl")
 _LONGER = ("metrics_bytes",)  # of a run that went on, which says so
 _LEAST = 200  # bytes, so that what is said fits
@@ -231,28 +240,41 @@ def is_temporary(name: str) -> bool:
     return bool(re.search(r"\.[0-9]+\.tmp(/|$)|\.partial(/|$)|\.parts(/|$)|/tmp\w{8}/", name))
 
 
-def trials(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], str]]]:
-    """(what, which, the trial) of all trials of a command."""
+def trials(sweep: Sweep, in_turn: bool) -> Iterator[tuple[str, str, Callable[[], str]]]:
+    """(what, which, the trial) of all trials of a command; errors come `in_turn`, one at each event, or all of them."""
     for at in range(1, len(sweep.changes) + 1):
         yield "kill", f"kill {at}: {sweep.changes[at - 1].replace(f'{sweep.trial}/', '')}", partial(sweep.kill, at)
     for at in range(1, len(sweep.events) + 1):
-        for error in (ERRORS[at % len(ERRORS)],) if sweep.command.once else ERRORS:
+        for error in (ERRORS[at % len(ERRORS)],) if in_turn else ERRORS:
             fault = Fault(at, error.number, error.lasting)
             yield "error", f"{fault}: {sweep.event(at)}", partial(sweep.fail, fault=fault, reads=True)
     for size in sweep.room():
         yield "room", f"{size} bytes", partial(sweep.fail, most_file_bytes=size)
 
 
-def sweep_over(name: str, place: Path, count: int | None, draw: random.Random) -> Iterator[Row]:
-    """The rows of a command: all trials, or `count` of them."""
+@dataclass(frozen=True)
+class Asked:
+    """Which trials: all of each command, or `count` of them."""
+
+    count: int | None
+    names: Sequence[str]
+    kinds: Sequence[str]
+    in_turn: bool
+
+
+def sweep_over(name: str, place: Path, asked: Asked, draw: random.Random) -> Iterator[Row]:
+    """The rows of a command."""
     try:
-        chosen = [*trials(Sweep(name, place))]
+        sweep = Sweep(name, place)
+        in_turn = asked.in_turn or sweep.command.once
+        chosen = [each for each in trials(sweep, in_turn) if each[0] in asked.kinds]
     except WrongError as wrong:
         yield Row(f"{name}, undisturbed", 1, failures=[str(wrong)])
         return
-    if count is not None:
-        chosen = draw.sample(chosen, min(count, len(chosen)))
-    rows = {kind: Row(f"{name}: {kind}") for kind in ("kill", "error", "room")}
+    said = {"error": ", in turn"} if in_turn else {}
+    if asked.count is not None and asked.count < len(chosen):
+        chosen, said = draw.sample(chosen, asked.count), dict.fromkeys(KINDS, ", a sample")
+    rows = {kind: Row(f"{name}: {kind}{said.get(kind, '')}") for kind in asked.kinds}
     for kind, which, trial in chosen:
         row, began = rows[kind], os.times()[2:4]
         row.n += 1
@@ -264,15 +286,14 @@ def sweep_over(name: str, place: Path, count: int | None, draw: random.Random) -
     yield from (row for row in rows.values() if row.n)
 
 
-def rows(count: int | None, seed: int, names: Sequence[str]) -> Iterator[Row]:
-    """`count` trials of each command, or all of them."""
+def rows(asked: Asked, seed: int) -> Iterator[Row]:
     import_all()
     draw = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder).resolve()
         make_inputs(place, place / "logs")
-        for name in names or filter(installed, COMMANDS):
-            yield from sweep_over(name, place, count, draw)
+        for name in asked.names or filter(installed, COMMANDS):
+            yield from sweep_over(name, place, asked, draw)
 
 
 def import_all() -> None:
@@ -280,13 +301,17 @@ def import_all() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     for name in ("cli.progress", "cli.train", "cli.predict", "report", "run"):
         importlib.import_module(f"convolve.{name}")
+    gc.freeze()  # the collector of a child would touch, and so copy, every page
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("count", nargs="?", type=int, help="trials of each command, drawn at random; all of them")
     parser.add_argument("--only", action="append", choices=COMMANDS)
+    parser.add_argument("--kind", action="append", choices=KINDS)
+    parser.add_argument("--in-turn", action="store_true", help="each event meets one kind of error")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    sys.exit(report(rows(given.count, given.seed, given.only or ()), given.json))
+    asked = Asked(given.count, given.only or (), given.kind or KINDS, given.in_turn)
+    sys.exit(report(rows(asked, given.seed), given.json))

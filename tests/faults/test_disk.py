@@ -62,6 +62,13 @@ def test_a_table_that_cannot_grow(model: Path, tiny_mnist: Path, tmp_path: Path)
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_an_exported_program_that_cannot_grow(model: Path, tmp_path: Path) -> None:
+    words = ["convert", model, "--to", "exported-program", "--out", tmp_path / "m.pt2"]
+    outcome = start(tmp_path / "log", *words, most_file_bytes=1500).outcome()
+    assert_failed(outcome, 1, f"cannot write {tmp_path / 'm.pt2'}: File too large")
+    assert not list(tmp_path.glob("*m.pt2*"))
+
+
 @pytest.mark.parametrize("kibibytes", [4, 40])
 def test_a_full_disk(kibibytes: int, arguments: list[str], tmp_path: Path) -> None:
     outcome = on_a_disk(f"size={kibibytes}k", arguments, tmp_path)

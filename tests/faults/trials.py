@@ -61,8 +61,8 @@ def report(rows: Iterable[Row], path: Path | None = None) -> int:
         print(f"{row.what}: {row.n}: {told}; at most {row.seconds:.1f} s, {row.extra_bytes >> 20} MiB", flush=True)
         for failure in row.failures:
             print(f"    {failure}", flush=True)
-    if path:
-        path.write_text(json.dumps([vars(row) for row in found], indent=1) + "\n", encoding="utf-8")
+        if path:  # what takes hours may be ended
+            path.write_text(json.dumps([vars(row) for row in found], indent=1) + "\n", encoding="utf-8")
     return int(any(row.failures for row in found))
 
 

@@ -39,14 +39,17 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
         raise AttributeError(f"external_state is a dictionary, not {type(external_state)}")
     if unnamed := [key for key in external_state if not isinstance(key, str)]:
         raise TypeError(f"the keys of external_state are texts, not {unnamed[0]!r}")
-    saving.save(_whole(trainer), filename, "CNTKv2")
+    model, state = Path(filename), Path(f"{filename}.ckp")
     values = {
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
-    content = message(values)
-    with replacing(Path(f"{filename}.ckp")) as temporary:
-        temporary.write_bytes(content)
+    content = message(saving.model_values(_whole(trainer)))
+    with replacing(state) as its_temporary:
+        its_temporary.write_bytes(message(values))
+        with replacing(model) as temporary:
+            temporary.write_bytes(content)
+            state.unlink(missing_ok=True)  # a model of now with the state of before would go on, to other weights
 
 
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convolve.atomic import put, replacing
+from convolve.atomic import put, replacing, staged
 from convolve.cntk import along
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
@@ -52,10 +52,10 @@ def _save_onnx(function: Function, filename: str) -> None:
     run = compiled(function.outputs, {})
     inputs = {variable.name or variable.uid: variable.shape for variable in run.inputs}
     outputs = {variable.name or variable.uid: variable.shape for variable in function.outputs}
-    target = Path(filename)
-    path = target if target.suffix == ".onnx" else target.with_name(f"{target.name}.onnx")
-    export_network(run.module, inputs, outputs, path)
-    put(path, target)
+    with staged(filename) as made:
+        path = made if made.suffix == ".onnx" else made.with_name(f"{made.name}.onnx")
+        export_network(run.module, inputs, outputs, path)
+        put(path, made)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------

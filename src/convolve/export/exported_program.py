@@ -71,8 +71,10 @@ def quiet() -> Iterator[None]:
 
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
     text = always_utf8(json.dumps(metadata, ensure_ascii=False))
-    with quiet(), path.open("wb") as file:  # given a name, torch would require the ending .pt2
-        torch.export.save(program, file, extra_files={f"{KEY}.json": text})
+    content = io.BytesIO()  # torch ends the process where a file cannot grow
+    with quiet():
+        torch.export.save(program, content, extra_files={f"{KEY}.json": text})
+    path.write_bytes(content.getbuffer())
 
 
 def _read(path: Path) -> ExportedProgram:

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from convolve.atomic import write_text
 from convolve.cntk.nodes import operands_in_order, resolved
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.searching import depth_first_search
@@ -74,7 +75,7 @@ def _draw(text: str, path: Path) -> None:
     if form not in ("dot", "png", "pdf", "svg"):
         raise ValueError(f'file format "{form}" is not supported; give a name that ends in .dot, .png, .pdf or .svg')
     if form == "dot":
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
         return
     if not (dot := shutil.which("dot")):
         raise ImportError(

@@ -2,6 +2,7 @@
 
 import operator
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -261,12 +262,15 @@ class TrainingSession:
         assert self.checkpoint
         path = Path(str(self.checkpoint.filename))
         numbered = {}
-        for each in path.parent.glob(f"{path.name}*") if path.parent.exists() else ():
-            if match := re.fullmatch(re.escape(path.name) + r"(\d+)", each.name):
-                numbered[int(match.group(1))] = each
-        last = path if path.exists() else numbered.get(max(numbered, default=-1))
+        for each in path.parent.glob(f"{path.name}*.ckp") if path.parent.exists() else ():
+            match = re.fullmatch(re.escape(path.name) + r"(\d*)\.ckp", each.name)
+            if match and each.with_suffix("").exists():
+                numbered[int(match.group(1) or sys.maxsize)] = each.with_suffix("")
+        last = numbered.get(max(numbered, default=-1))
         if last:
             self.restore_from_checkpoint(str(last))
+        if last and last != path:
+            self._save(str(path))  # it was ended as it wrote that one
         return bool(last)
 
     def restore_from_checkpoint(self, filename: str) -> None:
