@@ -69,7 +69,7 @@ def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any)
 
 def _fault(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any, error: Exception) -> FormatError:
     """The first line that is wrong, as an error."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_ordinary(path).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split(delimiter)
         if line.strip() and len(words) <= max(columns):
