@@ -98,7 +98,7 @@ def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve
     place = cifar10_files.write_binary(tmp_path / "data")
     outcome = convolve("check-data", place, "--write-table", tmp_path / "a.csv")
     assert "nothing found" in outcome.out  # the check is not lost
-    assert_refused(outcome._replace(out=""), 2, "is no image file")
+    assert_refused(outcome._replace(out=""), 2, "is not an image file")
     assert not (tmp_path / "a.csv").exists()
 
 

@@ -126,7 +126,7 @@ def test_a_record_that_is_none_is_named(record: bytes, words: str | None, tmp_pa
         ),
         ({"channels": 2, "height": 1, "width": 1, "data": b"12"}, "images have 1 or 3 channels"),
         ({"channels": 3, "height": 1 << 20, "width": 1 << 20, "data": b"12"}, "in 2 bytes"),
-        ({"data": b"no image", "encoded": True}, "no JPEG"),
+        ({"data": b"no image", "encoded": True}, "not a JPEG"),
     ],
 )
 def test_an_image_that_is_none_is_named(fields: dict[str, object], words: str, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_images_and_labels(write, lines):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"0\tx\t{T}\n", "line 1: the label must be a whole number from 0, it is 'x'"),
+        (f"0\tx\t{T}\n", "line 1: the label must be a whole number from 0, got 'x'"),
         (f"0\t1\t{T}\n2\t{T}\n", "line 2: `key TAB label TAB base64` is expected, as in the first line"),
         (f"0\t5\t{T}\n", "line 1: the label is 5; with 5 classes"),
         (f"id\t3\t{T}\n", "line 1: the key .* 'id'"),
