@@ -211,7 +211,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_data_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels_ND = np.zeros((2, 3), np.uint8)
-    with pytest.raises(DataError, match=r"labels reach from 0 to 3, but 3 classes have 0\.\.2"):
+    with pytest.raises(DataError, match=r"labels range from 0 to 3, but 3 classes have 0\.\.2"):
         write_ctf(tmp_path / "a.ctf", np.array([0, 3]), pixels_ND, 3)
     with pytest.raises(DataError, match="1 labels for 2 samples"):
         write_ctf(tmp_path / "a.ctf", np.array([0]), pixels_ND, 3)
