@@ -1,6 +1,7 @@
 """File names that every operating system accepts, for files that are named after something (a class, an address)."""
 
 import re
+import unicodedata
 
 # Source: "Naming Files, Paths, and Namespaces" in Windows' documentation, the strictest of the systems.
 _REFUSED = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|[. ]$')
@@ -12,3 +13,9 @@ def portable(name: str) -> str:
     before a name that Windows takes for a device, whatever its ending: `nul.png`."""
     name = _REFUSED.sub("_", name) or "_"
     return f"_{name}" if _DEVICE.match(name) else name
+
+
+def folded(name: str) -> str:
+    """The same for all names that are one where systems look at neither capitals (Windows, macOS) nor the form of a
+    letter: macOS takes "é" and an "e" with an accent of its own for one."""
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold()

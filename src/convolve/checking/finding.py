@@ -42,7 +42,7 @@ KINDS = {
     "duplicate": Kind("duplicate images"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
     "left out": Kind("images that are in no part", Level.DOUBT),
-    "near file names": Kind("files whose names differ only in capitals", Level.DOUBT),
+    "near file names": Kind("files whose names differ only in capitals or the Unicode form", Level.DOUBT),
     "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "wrong label": Kind("labels that are probably wrong", Level.DOUBT),
