@@ -74,15 +74,21 @@ def test_shards_of_it(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.Mo
     assert again.class_names == CLASSES
 
 
+def many_rows(path: Path) -> None:
+    count = 1 << 21
+    rows = {"image": pa.nulls(count, pa.binary()), "label": pa.array(np.zeros(count, np.int64))}
+    pq.write_table(pa.table(rows), path)
+
+
 def empty_row(path: Path) -> None:
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     write_parquet(path, range(6), image=pa.array([{"bytes": None, "path": "/elsewhere.png"}] * 6, struct))
 
 
 BAD = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["cut off or damaged", "get it again"]),
-    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["no Parquet file"]),
-    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of the images"]),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["truncated or damaged", "get it again"]),
+    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["not a Parquet file"]),
+    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of images"]),
     "no label column": (lambda path: write_parquet(path, range(6), None, label=None), ["--columns label=NAME"]),
     "rows without labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, None, 0, 1, 2])), ["row 3", "no label"],
@@ -90,7 +96,14 @@ BAD = {
     "hidden labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is none of"],
     ),
-    "images that lie elsewhere": (empty_row, ["row 1", "has no image in it"]),
+    "images that are text": (
+        lambda path: write_parquet(path, range(6), image=pa.array(["x"] * 6)), ["holds 'string'", "images are bytes"],
+    ),
+    "images of another record": (
+        lambda path: write_parquet(path, range(6), image=pa.array([{"path": "x"}] * 6)), ["images are bytes"],
+    ),
+    "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
+    "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip
 
 
