@@ -168,7 +168,7 @@ def test_show_lists_the_ladder_and_the_plan_for_some_data(pictures: Path, convol
     for name in LADDER | FROM_SCRATCH:
         assert f"# plan {name} " in shown.out
     assert "photographs" in convolve("show", "photos", "--data", pictures).out
-    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "holds no labeled images")
+    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "does not exist")
 
 
 def test_the_recipe_needs_data(convolve: Convolve, tmp_path: Path) -> None:

@@ -116,6 +116,8 @@ def test_refused_by_path(path: str, text: str, message: str) -> None:
         ('{"name": "a", "run": {"epochs": 1', r"line 1, column"),
         ("[1, 2]", r"a recipe is a mapping"),
         ("{}", r"name is missing"),
+        ('{"name": "../../x"}', r"name: no folder can be called '../../x'"),
+        ('{"name": "nul"}', r"name: no folder"),
         (
             '{"name": "a", "data": {"train_transforms": [{"kind": "shft"}]}}',
             r"data\.train_transforms\[0\]\.kind: .*'shift'",

@@ -22,6 +22,8 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.locks import Lock, hold
 
 _PAUSES_SECONDS = 0.01, 0.05, 0.2, 0.5  # between tries to rename
+_LONGEST_PATH = 259  # letters; MAX_PATH without the zero at its end
+_LONG_PATH = _LONGEST_PATH - 2 * len(".123456789012.tmp")  # one that may have become too long in the making
 _SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
@@ -325,6 +327,8 @@ def refuse_link(path: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> ConvolveError:
     reason = error.strerror or str(error)
+    if sys.platform == "win32" and isinstance(error, FileNotFoundError) and len(f"{path.absolute()}") > _LONG_PATH:
+        reason = f"Windows takes paths of {_LONGEST_PATH} letters, unless long paths are enabled in its registry"
     return ConvolveError(f"cannot write {path}: {reason}; free space there or choose another place")
 
 

@@ -1,6 +1,8 @@
-"""Names of files that every system can have. What we name after something (a class, an address) gets such a name."""
+"""Names of files that every system can have, and which are one. What we name after something (a class, an address) gets
+such a name."""
 
 import re
+import unicodedata
 
 # Source: "Naming Files, Paths, and Namespaces" of Windows' documentation, the strictest of the systems.
 _REFUSED = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|[. ]$')
@@ -12,3 +14,9 @@ def portable(name: str) -> str:
     before what Windows takes for a device, whatever its ending: `nul.png`."""
     name = _REFUSED.sub("_", name) or "_"
     return f"_{name}" if _DEVICE.match(name) else name
+
+
+def folded(name: str) -> str:
+    """The same for all names that are one where systems look at neither capitals (Windows, macOS) nor the form of a
+    letter: macOS takes "é" and an "e" with an accent of its own for one."""
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).casefold()

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from convolve.errors import UsageError
+from convolve.errors import UsageError, brief
+from convolve.names import portable
 from convolve.recipe_values import nested, parse
 from convolve.specs.confidence import ConfidenceSpec
 from convolve.specs.data import DataSpec
@@ -51,6 +52,8 @@ class Recipe:
     published_error: float | None = setting(None, "the error that the recipe's source reports, as a fraction")
 
     def __post_init__(self) -> None:
+        if portable(self.name) != self.name:  # it may be a stranger's, and leads to runs/NAME
+            raise UsageError(f"name: no folder can be called {brief(self.name)}; take letters, digits and -")
         self._check_criterion()
         if not (self.run.epochs or self.model.start or self.model.plan):
             raise UsageError("run.epochs must be at least 1 without a network to start from (--from)")

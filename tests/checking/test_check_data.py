@@ -386,6 +386,14 @@ def test_what_is_in_no_part(tmp_path: Path) -> None:
     assert checked.findings.total == 2 and checked.images == {"training": 6, "test": 6}
 
 
+@pytest.mark.skipif(sys.platform not in ("win32", "darwin"), reason="names that differ in case alone are two")
+def test_a_list_may_write_names_in_other_capitals(tmp_path: Path) -> None:
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture(3))
+    (tmp_path / "t.csv").write_text("path,label\nA.PNG,x\nB.png,y\n", encoding="utf-8")
+    assert not check_data(tmp_path / "t.csv", threads=1).findings.counts["unlabeled"]
+
+
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names that differ in case alone are one")
 def test_names_that_differ_in_capitals_alone(tmp_path: Path) -> None:
     for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/IMG_2.jpg", "b/img_2.JPG")):

@@ -74,6 +74,12 @@ def test_shards_of_it(tmp_path: Path, convolve: Convolve, monkeypatch: pytest.Mo
     assert again.class_names == CLASSES
 
 
+def many_rows(path: Path) -> None:
+    count = 1 << 21
+    rows = {"image": pa.nulls(count, pa.binary()), "label": pa.array(np.zeros(count, np.int64))}
+    pq.write_table(pa.table(rows), path)
+
+
 def empty_row(path: Path) -> None:
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     write_parquet(path, range(6), image=pa.array([{"bytes": None, "path": "/elsewhere.png"}] * 6, struct))
@@ -90,6 +96,13 @@ BAD = {
     "hidden labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is none of"],
     ),
+    "images that are text": (
+        lambda path: write_parquet(path, range(6), image=pa.array(["x"] * 6)), ["holds 'string'", "images are bytes"],
+    ),
+    "images of another record": (
+        lambda path: write_parquet(path, range(6), image=pa.array([{"path": "x"}] * 6)), ["images are bytes"],
+    ),
+    "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
     "images that lie elsewhere": (empty_row, ["row 1", "has no image in it"]),
 }  # fmt: skip
 

@@ -6,21 +6,18 @@ table, a word of a configuration, a file within an archive, a field of an ONNX m
 
 from __future__ import annotations
 
-import copy
-import gzip
-import io
+import json
 import math
 import random
 import struct
-import tarfile
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from damage_archives import members_of, stream_bomb, tar_header, tar_records, zip_bomb, zip_field
 from damage_bytes import Mutation, any_bytes, cell, json_line, json_value, one_bit, words
+from damage_images import image_part, image_size, tiff_strip, tiff_tag
+from damage_tables import parquet_bomb, parquet_table
 from onnx import ModelProto
 from safetensors.numpy import load, save
 
@@ -36,64 +33,7 @@ def damaged(rng: random.Random, content: bytes, name: str) -> bytes:
 
 # -- files within files ------------------------------------------------------------------------------------------------
 
-
-def zip_member(rng: random.Random, content: bytes) -> bytes:
-    """A member damaged, renamed or there twice, with checksums that are right."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-            kind = archive.infolist()[0].compress_type
-    except (zipfile.BadZipFile, zlib.error, IndexError, OSError, RuntimeError, ValueError):  # damaged before
-        return any_bytes(rng, content)
-    at = rng.randrange(len(members))
-    name, member = members[at]
-    members[at : at + rng.choice([0, 1, 1, 1])] = [_other_member(rng, name, member)]
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "w", kind) as archive:
-        for name, member in members:
-            archive.writestr(name, member)
-    return buffer.getvalue()
-
-
-def _other_member(rng: random.Random, name: str, member: bytes) -> tuple[str, bytes]:
-    if rng.random() < 0.2:
-        names = ["../x.png", "/x.png", "a\\b", " ", "x" * 5000, "con.png", name.upper(), "\x1b[2J.png"]
-        return rng.choice(names), member
-    return name, damaged(rng, member, name) if member else b"x"
-
-
-def tar_member(rng: random.Random, content: bytes) -> bytes:
-    """A member damaged, renamed, of another type or there twice, with checksums that are right."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-            members = [(info, tar.extractfile(info).read() if info.isreg() else b"") for info in tar]  # type: ignore[union-attr]
-    except (tarfile.TarError, OSError, zlib.error, KeyError, EOFError, ValueError):  # damaged before
-        return any_bytes(rng, content)
-    if not members:
-        return any_bytes(rng, content)
-    at = rng.randrange(len(members))
-    info, member = copy.copy(members[at][0]), members[at][1]
-    info.name, member = _other_member(rng, info.name, member)
-    info.type = rng.choice([info.type] * 8 + [b"1", b"2", b"5", b"6", b"L", b"x", b"S", b"Z"])
-    info.linkname = rng.choice(["", "/etc/passwd", info.name])
-    members[at : at + rng.choice([0, 1, 1, 1])] = [(info, member)]
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for info, member in members:
-            info.size = len(member)
-            tar.addfile(info, io.BytesIO(member))
-    return buffer.getvalue()
-
-
-def unpacked(rng: random.Random, content: bytes) -> bytes:
-    """Of a gzip file, what is in it; a tar, if it is one."""
-    try:
-        inside = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error):  # damaged before
-        return any_bytes(rng, content)
-    if not inside:
-        return any_bytes(rng, content)
-    return gzip.compress((tar_member if inside[257:262] == b"ustar" else any_bytes)(rng, inside), 1)
+zip_member, tar_member, unpacked = members_of(damaged)
 
 
 def tensor_header(rng: random.Random, content: bytes) -> bytes:
@@ -122,6 +62,41 @@ def tensor(rng: random.Random, content: bytes) -> bytes:
     return save({name: np.ascontiguousarray(each) for name, each in tensors.items()})
 
 
+SPANS = [
+    [0, 0],
+    [0, 2**63],
+    [2**64 - 1, 2**64 - 1],
+    [-1, 4],
+    [4, 0],
+    [0, 1],
+    [0, 4, 8],
+    [],
+    [0.0, 4.0],
+    [True, 4],
+    None,
+]
+TYPES = ["F64", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "U64", "U8", "BOOL", "C64", "F4", "X", "", "f32", "\x1b[2J"]
+
+
+def tensor_span(rng: random.Random, content: bytes) -> bytes:
+    """What the header says of a tensor: its type, shape and place; a length that is none; a name twice."""
+    (size,) = struct.unpack_from("<Q", content) if len(content) > 8 else (0,)
+    try:
+        header = json.loads(content[8 : 8 + size])
+        entry = header[rng.choice([name for name in header if name != "__metadata__"])]
+        entry["dtype"], shape = rng.choice([entry["dtype"], entry["dtype"], *TYPES]), entry["shape"]
+        shapes = [shape, shape, shape[::-1], [*shape, 1], [], [-1], [2**62, 4], [0], [True], [1.5], [1] * 5000]
+        entry["shape"] = rng.choice(shapes)
+        entry["data_offsets"] = rng.choice([entry["data_offsets"]] * 9 + SPANS)
+    except (ValueError, LookupError, TypeError, RecursionError, AttributeError):  # damaged before
+        return any_bytes(rng, content)
+    head = json.dumps(header).encode()
+    if rng.random() < 0.2:
+        head = head[:-1] + b", " + head[1:]
+    lengths = [len(head)] * 12 + [0, 1, 2**31, 2**40, 2**63, 2**64 - 1, len(content) - 8]
+    return struct.pack("<Q", rng.choice(lengths)) + head + content[8 + size :]
+
+
 def page(rng: random.Random, content: bytes) -> bytes:
     """Bits near the beginning of a page of an LMDB file, where what is in it is listed. liblmdb itself trusts these."""
     data = bytearray(content)
@@ -130,45 +105,6 @@ def page(rng: random.Random, content: bytes) -> bytes:
         if at < len(data):
             data[at] ^= 1 << rng.randrange(8)
     return bytes(data)
-
-
-def image_size(rng: random.Random, content: bytes) -> bytes:
-    """A width and height in the header, with the checksum that PNG wants."""
-    width, height = (rng.choice([0, 1, 8191, 8193, 30000, 65500, 65535]) for _ in range(2))
-    for form in (">HH", "<HH", ">II", "<II"):
-        for sides in ((48, 64), (64, 48)):
-            content = content.replace(struct.pack(form, *sides), struct.pack(form, height, width), 1)
-    content = content.replace(b"64 48", f"{width} {height}".encode(), 1)
-    if content.startswith(b"\x89PNG"):
-        content = content[:29] + struct.pack(">I", zlib.crc32(content[12:29])) + content[33:]
-    return content
-
-
-def tiff_tag(rng: random.Random, content: bytes) -> bytes:
-    """An entry of the directory of a TIFF twice, of another type, count or value."""
-    order = {b"II": "<", b"MM": ">"}.get(content[:2])
-    if order is None or len(content) < 8:
-        return any_bytes(rng, content)
-    (start,) = struct.unpack_from(f"{order}I", content, 4)
-    if start + 2 > len(content):
-        return any_bytes(rng, content)
-    (count,) = struct.unpack_from(f"{order}H", content, start)
-    entries = [bytearray(content[at : at + 12]) for at in range(start + 2, start + 2 + 12 * count, 12)]
-    entries = [entry for entry in entries if len(entry) == 12]
-    if not entries:
-        return any_bytes(rng, content)
-    at = rng.randrange(len(entries))
-    entry = bytearray(rng.choice(entries) if rng.random() < 0.3 else entries[at])
-    match rng.randrange(4):
-        case 0:
-            struct.pack_into(f"{order}H", entry, 2, rng.randrange(20))
-        case 1:
-            struct.pack_into(f"{order}I", entry, 4, rng.choice([0, 2, 1 << 20, 2**32 - 1]))
-        case _:
-            struct.pack_into(f"{order}I", entry, 8, rng.choice([0, 1, 24000, 65535, 2**31, 2**32 - 1]))
-    entries[at : at + rng.choice([0, 1])] = [entry]
-    directory = struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
-    return content[:4] + struct.pack(f"{order}I", len(content)) + content[8:] + directory
 
 
 # -- ONNX --------------------------------------------------------------------------------------------------------------
@@ -249,12 +185,15 @@ ONNX: list[Callable[[random.Random, ModelProto], None]] = [
 ]  # fmt: skip
 
 # The ending of a name -> what is done to such a file, beside bytes.
-KINDS: dict[str, list[Mutation]] = {
+KINDS: dict[str, Sequence[Mutation]] = {
     ".json": [json_value], ".jsonl": [json_line], ".sig": [json_value], ".csv": [cell], ".tsv": [cell],
     ".partial": [cell, json_line], ".yaml": [words], ".txt": [cell, words], ".xml": [words], ".prototxt": [words],
     ".cntk": [words], ".ndl": [words], ".mel": [words], ".bs": [words], ".inc": [words], ".ctf": [cell, words],
-    ".npz": [zip_member, any_bytes],
-    ".zip": [zip_member], ".pth": [zip_member, any_bytes], ".tar": [tar_member], ".gz": [unpacked],
-    ".safetensors": [tensor, tensor_header], ".onnx": [onnx_words], ".mdb": [page],
-    ".img": [image_size, any_bytes, tiff_tag],
+    ".npz": [zip_member, zip_field, any_bytes], ".zip": [zip_member, zip_member, zip_field, zip_bomb],
+    ".pth": [zip_member, zip_field, any_bytes], ".tar": [tar_member, tar_header, tar_records],
+    ".gz": [unpacked, unpacked, unpacked, stream_bomb], ".bz2": [unpacked, unpacked, stream_bomb],
+    ".xz": [unpacked, unpacked, stream_bomb],
+    ".safetensors": [tensor, tensor_header, tensor_span], ".onnx": [onnx_words],
+    ".mdb": [page], ".parquet": [parquet_table] * 5 + [any_bytes] * 5 + [parquet_bomb],
+    ".img": [image_size, image_part, any_bytes, tiff_tag, tiff_strip], ".png": [image_size, image_part],
 }  # fmt: skip

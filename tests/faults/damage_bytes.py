@@ -24,7 +24,9 @@ ABSURD += [b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0\0\0\
 BEGINNINGS = [
     b"", b"\0", b"hello\n", b"<html>", b"%PDF-1.4", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a", b"P6 9",
     b"PK\x03\x04", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"\x80\x04.", b"[" * 100_000, b"\xff\xfe", b"null",
-    b"II*\0",
+    b"II*\0", b"\x89HDF\r\n\x1a\n", b"\x18\0\0\0TFL3", b"RIFF\xff\xff\xff\xffWEBP", b"\0\0\0\x1cftypavif",
+    b"\x28\xb5\x2f\xfd", b"PAR1", b"\0\0\x08\x03", b"\xff\x4f\xff\x51", b"MM\0*\0\0\0\x08",
+    b"PK\x05\x06" + bytes(18), b"%YAML 9.9\n---\n", b"\xef\xbb\xbf",
 ]  # fmt: skip
 
 
@@ -82,6 +84,24 @@ def repeat(rng: random.Random, content: bytes) -> bytes:
     return content[:at] + content[start : start + rng.randint(1, 300)] * rng.choice([1, 2, 50]) + content[at:]
 
 
+def exchange(rng: random.Random, content: bytes) -> bytes:
+    """Two blocks of one size, as a table of a file system that is damaged gives them; or one in two places."""
+    size = rng.choice([1, 4, 64, 512, 4096])
+    if len(content) < 2 * size:
+        return content[::-1]
+    one, other = (size * rng.randrange(len(content) // size) for _ in range(2))
+    data = bytearray(content)
+    data[one : one + size] = content[other : other + size]
+    if rng.random() < 0.7:
+        data[other : other + size] = content[one : one + size]
+    return bytes(data)
+
+
+def append(rng: random.Random, content: bytes) -> bytes:
+    """Something behind the end: zeros, noise, the same once more, the beginning of another kind of file."""
+    return content + rng.choice([bytes(rng.choice([1, 512, 5000])), rng.randbytes(40), content, rng.choice(BEGINNINGS)])
+
+
 def rename(rng: random.Random, content: bytes) -> bytes:
     """One number of four digits in place of another: loops and duplicates of ids. CNTK's v1 has zeros between them."""
     found = list(re.finditer(rb"\d{4}|(?:\d\0){4}", content))
@@ -94,7 +114,7 @@ def rename(rng: random.Random, content: bytes) -> bytes:
 def nest(rng: random.Random, content: bytes) -> bytes:
     """A message of Protobuf inside one inside one, and brackets in brackets."""
     at, depth = _at(rng, content), rng.choice([3, 60, 2000])
-    inner = rng.choice([b"[", b"{", b"("]) * depth
+    inner = rng.choice([b"[", b"{", b"(", b"\x0b", b'[{"a":']) * depth  # 0x0b: a group of Protobuf begins
     if rng.random() < 0.7:
         inner = b""
         for _ in range(depth):
@@ -116,6 +136,8 @@ BYTES: list[Mutation] = [
     absurd_number,
     remove,
     repeat,
+    exchange,
+    append,
     rename,
     nest,
     another_kind,
@@ -132,6 +154,9 @@ VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**31, 2**63, 10**400, -(10**400), 1.5, math.nan, math.inf, -math.inf, 1e308, 1e-320, -0.0,
     "", "x", "nan", "\x1b[2J", "\x00", "9" * 5000, "2026-05-20T10:11:12+00:00", [], [1], [[]], {}, {"a": 1}, [1, 2, 3],
     [None] * 3, ["x"] * 50, {"kind": "shift"}, "1*9999999999", "[" * 100, "../../x", "\u202e\ud800",
+    "\u2028", "a\r\nb", "\x85", "\ud83d", False, 0.1, -(2**63), 2**64, 10**30, "/dev/zero", "1e400", "NaN", "é" * 300,
+    "𝟙", "٣", "0x10", "1_000", " 1", {"": None}, {"a": {"a": {"a": {}}}}, [math.nan], [[[[]]]],
+    "%s%n{0}{x.__class__}", "${HOME}", "~",
 )  # fmt: skip
 Place = tuple[str | int, ...]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ import shard_files
 from convolve.data.dataset import Dataset
 from convolve.data.image_files import find_images
 from convolve.data.open import open_data
-from convolve.data.sources.lmdb import open_lmdb
 from convolve.data.sources.map_file import open_map_file
 from convolve.errors import DataError
 from convolve.formats.annotation import read_object_names
-from convolve.formats.archive import ByteReader
+from convolve.formats.archive import ByteReader, Location
+from convolve.formats.columns import Columns, read_columns
 from convolve.formats.ctf import write_ctf
 from convolve.formats.decode import Decoding, decode_image
 from convolve.formats.labels import read_labels
@@ -96,7 +97,8 @@ def make_tiffs(place: Path) -> None:
 
 
 def read_image(case: Path) -> str:
-    content = (case / "a.img").read_bytes()
+    with ByteReader() as reader:
+        content = reader.read(Location(str(case / "a.img")))
     return digest([decode_image(content, case / "a.img", Decoding(gray=len(content) % 2 == 0))])
 
 
@@ -174,6 +176,23 @@ def make_tars(place: Path) -> None:
         write_cases(place, {f"cifar10-{name}": {made.name: made.read_bytes()}})
 
 
+def make_photos(place: Path) -> None:
+    """Images in folders of classes, packed in each of the ways."""
+    photos = {f"{'ab'[n % 2]}/{n}.png": shard_files.picture(n) for n in range(8)}
+    write_cases(place.parent, {"photos": photos})
+    ways = {"zip": "zip", "tar": "tar", "gztar": "tar.gz", "bztar": "tar.bz2", "xztar": "tar.xz"}
+    for form, ending in ways.items():
+        (place / ending).mkdir()
+        shutil.make_archive(str(place / ending / "photos"), form, place.parent / "photos")
+
+
+def read_photos(case: Path) -> str:
+    """As a training does, which unpacks them into the cache."""
+    os.environ["CONVOLVE_CACHE"] = str(case.parent / "cache")
+    [*found] = case.glob("photos.*")
+    return images_of(found[0] if found else case)
+
+
 def make_idx(place: Path) -> None:
     rng = np.random.default_rng(0)
     for ending in ("", ".gz"):
@@ -199,8 +218,7 @@ def make_lmdb(place: Path) -> None:
 
 
 def read_lmdb(case: Path) -> str:
-    source = open_lmdb(case)
-    return digest([source.labels_N.numpy(), *(source.load(index, Decoding()) for index in range(len(source)))])
+    return images_of(case)
 
 
 def make_parquet(place: Path) -> None:
@@ -229,7 +247,7 @@ def make_tables(place: Path) -> None:
 
 
 def read_tables(case: Path) -> str:
-    [path] = case.iterdir()
+    [path] = case.glob("table.*[vnl]")
     found = read_table(path)
     return str(list(zip(found.paths, found.labels, strict=True)))
 
@@ -256,11 +274,14 @@ def make_small_files(place: Path) -> None:
     axes += "<EigVec><rows>3</rows><cols>3</cols><dt>f</dt><data>1. 0. 0. 0. 1. 0. 0. 0. 1.</data></EigVec>"
     write_cases(place, {"axes": {"a.xml": f"<?xml version='1.0'?><opencv_storage>{axes}</opencv_storage>"}})
 
+    write_cases(place, {"columns": {"a.txt": "1 2 3 0\n4 5 6 1\n7 8 9.5 2\n"}})
+
 
 def read_small_file(case: Path) -> str:
-    [path] = case.iterdir()
+    [path] = case.glob("a.???")
     readers: dict[str, Any] = {
-        "annotation": read_object_names, "labels": read_labels, "mean": read_mean_xml, "axes": read_color_axes
+        "annotation": read_object_names, "labels": read_labels, "mean": read_mean_xml, "axes": read_color_axes,
+        "columns": lambda path: read_columns(Columns(str(path), 0, 3, 3, 3)),
     }  # fmt: skip
     return str(readers[case.name](path))
 
@@ -271,6 +292,7 @@ DATA = {
     "images in a loader of two threads": Format(make_loaded, read_loaded, ("*.img",), exact=True),
     "zips": Format(make_zips, read_found),
     "tars": Format(make_tars, read_set),
+    "archives of photos, unpacked": Format(make_photos, read_photos),
     "shards": Format(make_shards, read_set),
     "LMDB": Format(make_lmdb, read_lmdb),
     "Parquet": Format(make_parquet, read_set),
@@ -279,5 +301,5 @@ DATA = {
     "map files": Format(make_maps, read_map, ("map.txt",)),
     "tables: CSV, TSV, JSON": Format(make_tables, read_tables),
     "CTF": Format(make_ctf, read_ctf_file, ("train.ctf",)),
-    "means, axes, annotations, labels": Format(make_small_files, read_small_file),
+    "means, axes, annotations, labels, columns": Format(make_small_files, read_small_file),
 }

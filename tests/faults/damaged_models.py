@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +13,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from caffe_cases import CASES as CAFFE_CASES
 from caffe_files import UNUSED, Form, caffemodel
 from caffe_nets import squeezenet
+from onnx import helper
 from onnx_cases import CASES as ONNX_CASES
 from onnx_cases import GRAPHS
-from onnx_files import case_bytes, graph_bytes
+from onnx_files import case_bytes, graph_bytes, onnx_bytes
 from safetensors.torch import save
 from sound import REPOSITORY, Format, digest, tiny_model, weights_of, write_cases
 
@@ -30,7 +34,7 @@ from convolve.importers import onnx as onnx_importer
 from convolve.importers.brainscript.criterion import trained
 from convolve.importers.brainscript.job import EditStep, TrainStep, read_job
 from convolve.importers.brainscript.lower import lower
-from convolve.importers.loader import PreprocessOverrides
+from convolve.importers.loader import PreprocessOverrides, read_bytes
 from convolve.importers.pytorch.architectures import OWN
 from convolve.importers.refused import refuse
 from convolve.loading import load
@@ -46,7 +50,7 @@ def make_cntk(place: Path) -> None:
 
 
 def read_cntk(case: Path) -> str:
-    return weights(build(cntk.parse((case / "net.model").read_bytes(), "net.model")))
+    return weights(build(cntk.parse(read_bytes(case / "net.model"), "net.model")))
 
 
 def make_cntk_checkpoint(place: Path) -> None:
@@ -80,7 +84,7 @@ def make_caffe(place: Path) -> None:
 
 
 def read_caffe(case: Path) -> str:
-    pair = [(case / f"net.{ending}").read_bytes() for ending in ("prototxt", "caffemodel")]
+    pair = [read_bytes(case / f"net.{ending}") for ending in ("prototxt", "caffemodel")]
     return weights(build(caffe.parse(*pair).graph))
 
 
@@ -90,8 +94,57 @@ def make_onnx(place: Path) -> None:
     write_cases(place, {name: {"net.onnx": content} for name, content in cases.items()})
 
 
+def make_beside(place: Path) -> None:
+    """Weights in a file of their own; what tools say of a model in files beside it."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("GlobalAveragePool", ["c"], ["p"])]
+    nodes, names = [*nodes, helper.make_node("Flatten", ["p"], ["y"])], [*"abcd"]
+    constants = {"w": np.linspace(-1, 1, 108, dtype=np.float32).reshape(4, 3, 3, 3)}
+
+    def network(**metadata: str) -> bytes:
+        return onnx_bytes(nodes, {"x": ("N", 3, 8, 8)}, constants, metadata=metadata)
+
+    for name in GRAPHS:
+        model = onnx.load_from_string(graph_bytes(name))
+        if any(len(each.raw_data) > 16 for each in model.graph.initializer):
+            (place / name.replace("/", "-")).mkdir()
+            how: dict[str, Any] = {"save_as_external_data": True, "location": "net.data", "size_threshold": 0}
+            onnx.save_model(model, str(place / name.replace("/", "-") / "net.onnx"), **how)
+    norm = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "crop_pct": 0.9}
+    hugging_face = {
+        "image_mean": norm["mean"],
+        "image_std": norm["std"],
+        "size": {"shortest_edge": 4},
+        "do_resize": True,
+    }
+    id2label = {"id2label": {str(n): name for n, name in enumerate(names)}}
+    said: dict[str, dict[str, Any]] = {
+        "lobe": {"signature.json": {"classes": {"Label": names}, "filename": "model.onnx"}},
+        "custom vision": {"labels.txt": "\n".join(names), "cvexport.manifest": {}},
+        "timm": {"config.json": {"pretrained_cfg": norm, "label_names": names, "architecture": "x"}},
+        "hugging face": {"preprocessor_config.json": hugging_face, "config.json": id2label},
+    }
+    for name, beside in said.items():
+        texts = {file: value if isinstance(value, str) else json.dumps(value) for file, value in beside.items()}
+        write_cases(place, {name: {"model.onnx": network(), **texts}})
+    words = {"names": "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", "stride": "1", "Image.BitmapPixelFormat": "Bgr8"}
+    write_cases(place, {"ultralytics": {"model.onnx": network(**words)}})
+    (place / "zip").mkdir()
+    with zipfile.ZipFile(place / "zip" / "export.zip", "w") as archive:
+        for name, text in {"labels.txt": "\n".join(names), "cvexport.manifest": "{}"}.items():
+            archive.writestr(name, text)
+        archive.writestr("model.onnx", network())
+
+
+def read_beside(case: Path) -> str:
+    """What is read of an exported model, and of what lies beside it."""
+    if (case / "net.onnx").exists():
+        return read_onnx(case)
+    model = load(case / ("export.zip" if case.name == "zip" else "model.onnx"))
+    return f"{model.preprocess} {model.class_names}"
+
+
 def read_onnx(case: Path) -> str:
-    return weights(build(onnx_importer.parse((case / "net.onnx").read_bytes(), case / "net.onnx")))
+    return weights(build(onnx_importer.parse(read_bytes(case / "net.onnx"), case / "net.onnx")))
 
 
 def weights(module: torch.nn.Module) -> str:
@@ -112,15 +165,19 @@ def make_checkpoints(place: Path) -> None:
             made[f"{number}-{'zip' if zipped else 'old'}.pth"] = buffer.getvalue()
     for arch in ("any", "resnet20"):
         write_cases(place, {f"{arch}-{name.partition('.')[0]}": {name: content} for name, content in made.items()})
+    norm = {"input_size": [3, 32, 32], "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "crop_pct": 0.9}
+    said = {"architecture": "resnet20", "pretrained_cfg": norm, "label_names": ["a", "b", "c"]}
+    write_cases(place, {"said": {"net.safetensors": made["net.safetensors"], "config.json": json.dumps(said)}})
 
 
 def read_checkpoint(case: Path) -> str:
-    [path] = case.iterdir()
+    found = [path for path in sorted(case.iterdir()) if path.suffix in (".pth", ".safetensors")]
+    path = found[0] if found else case / "net.pth"
     refuse(path)
     if not pytorch.is_pytorch(path):
         raise UnsupportedError(f"{path} is no model that convolve can read")
-    found = pytorch.read(path, PreprocessOverrides(arch="resnet20" if case.name.startswith("resnet20") else None))
-    return digest(tensor.numpy() for _, tensor in sorted(found.module.state_dict().items()))
+    read = pytorch.read(path, PreprocessOverrides(arch="resnet20" if case.name.startswith("resnet20") else None))
+    return digest(tensor.numpy() for _, tensor in sorted(read.module.state_dict().items()))
 
 
 # -- our own -----------------------------------------------------------------------------------------------------------
@@ -197,7 +254,8 @@ def read_configuration(case: Path) -> str:
 
 def configuration(sources: list[Path], *folders: Path) -> Format:
     files = ("net.cntk", "**/*")
-    return Format(configurations(sources, *folders), read_configuration, files, place=r": line \d+, column \d+: ")
+    place = r": line \d+, column \d+: |cannot read "
+    return Format(configurations(sources, *folders), read_configuration, files, place=place, warm=True)
 
 
 MODELS = {
@@ -206,6 +264,7 @@ MODELS = {
     "CNTK models, by its Python API": Format(make_trained, load_model),
     "Caffe models": Format(make_caffe, read_caffe, ("*.prototxt", "*.caffemodel")),
     "ONNX models": Format(make_onnx, read_onnx),
+    "ONNX models, and files beside them": Format(make_beside, read_beside),
     "PyTorch checkpoints": Format(make_checkpoints, read_checkpoint),
     "model folders": Format(make_folders, read_folder, exact=True),
     "exported ONNX: plain, any size, quantized": Format(make_exported, read_exported, ("*.onnx",)),

@@ -14,6 +14,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +26,25 @@ sys.path[:0] = [str(FOLDER), *(str(FOLDER.parent / name) for name in (".", "impo
 import cv2  # noqa: E402
 import torch  # noqa: E402
 from damage import damaged  # noqa: E402
+from damage_folders import Place, forged  # noqa: E402
 from formats_table import FORMATS  # noqa: E402
-from sound import Format  # noqa: E402
-from trials import ANSWERED, FAULT, MOST_SECONDS, REFUSED, Row, Trial, report, trial, warm  # noqa: E402
+from trials import ANSWERED, FAULT, MOST_SECONDS, REFUSED, Row, Trial, in_large_pages, report, trial, warm  # noqa: E402
 
 MOST_BYTES = 1 << 30  # beyond what the sound case takes
 LONGEST = 1800  # letters of a message: a screen
+OF_FOLDERS = 0.15  # the share of damages to files as a whole; of those with checksums that are written anew
+SOMEBODYS = b"of somebody else\n"
 SAME, OTHER = "same answer", "another answer"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A copy of the `case` with a `damage`; `exact`: only the answer of the sound one may come of it."""
+
+    case: str
+    damage: str
+    place: Path
+    exact: bool
 
 
 class Mutants:
@@ -40,11 +54,16 @@ class Mutants:
         self.name, self.format, self.place = name, FORMATS[name], place
         self.sound, self.work, self.known = place / "sound", place / "work", dict[str, Trial]()
         self.work.mkdir(parents=True)
+        self.outside = place / "outside.txt"
+        self.outside.write_bytes(SOMEBODYS)
         made = trial(lambda: self.format.make(self.work) and None)
         assert made.kind == ANSWERED, f"{name}: {made.answer}"
         self.work.rename(self.sound)  # copies of it lie where it was made, which caches and tables remember
         self.cases = sorted(path.name for path in self.sound.iterdir())
         assert warm(lambda: self._read(self._copied(self.cases[0]))).kind != FAULT
+        if self.format.warm:
+            self._read(self._copied(self.cases[0]))
+        in_large_pages()
 
     def _read(self, case: Path) -> Any:
         return self.format.read(case)
@@ -57,47 +76,56 @@ class Mutants:
         if case not in self.known:
             copy = self._copied(case)
             self.known[case] = trial(lambda: self._read(copy))
-            assert self.known[case].kind == ANSWERED, f"{self.name}, {case}, sound: {self.known[case].answer}"
+            assert self.known[case].kind != FAULT, f"{self.name}, {case}, sound: {self.known[case].answer}"
         return self.known[case]
 
-    def mutant(self, seed: str) -> tuple[str, str, Path]:
-        """(the case, the file that is damaged in it, where it lies); the same for the same seed."""
+    def mutant(self, seed: str) -> Mutant:
+        """The same for the same seed."""
         rng = random.Random(seed)
         case = rng.choice(self.cases)
         copy = self._copied(case)
         files = [path for path in sorted(copy.glob(rng.choice(self.format.files))) if path.is_file()]
         chosen = rng.choice(files)
-        chosen.write_bytes(damaged(rng, chosen.read_bytes(), chosen.name))
-        return case, str(chosen.relative_to(copy)), copy
+        told, exact = str(chosen.relative_to(copy)), self.format.exact
+        if rng.random() < OF_FOLDERS:
+            others = [self.sound / name for name in self.cases]
+            done = Place(rng, copy, chosen, files, self.outside, others).damage()
+            return Mutant(case, f"{told}, {done}", copy, exact)
+        before = chosen.read_bytes()
+        chosen.write_bytes(damaged(rng, before, chosen.name))
+        if rng.random() < OF_FOLDERS and forged(copy, before, chosen):
+            return Mutant(case, f"{told}, with its checksum", copy, exact and self.format.sealed)
+        return Mutant(case, told, copy, exact)
 
     def run(self, count: int, seed: int, keep: Path | None = None) -> Row:
         row = Row(self.name)
         for number in range(count):
             told = f"{self.name} {seed} {number}"
-            case, file, copy = self.mutant(told)
-            sound = self._sound(case) if case in self.known else self._sound_of(case, told)
-            found = trial(partial(self._read, copy))
-            outcome, failure = judged(found, sound, self.format)
+            mutant = self.mutant(told)
+            if mutant.case not in self.known:
+                self._sound(mutant.case)  # in the same place
+                self.mutant(told)
+            sound, found = self.known[mutant.case], trial(partial(self._read, mutant.place))
+            outcome, failure = judged(found, sound, mutant.exact, self.format.place)
+            if self.outside.read_bytes() != SOMEBODYS:
+                self.outside.write_bytes(SOMEBODYS)
+                failure = "wrote through a link"
             row.n, row.seconds = row.n + 1, max(row.seconds, found.seconds)
             row.extra_bytes = max(row.extra_bytes, found.extra_bytes - sound.extra_bytes)
             row.outcomes[outcome] += 1
             if failure:
-                row.failures.append(f"{told}: {case}/{file}: {failure}")
+                row.failures.append(f"{told}: {mutant.case}/{mutant.damage}: {failure}")
                 self._keep(told, keep)
         return row
-
-    def _sound_of(self, case: str, told: str) -> Trial:
-        found = self._sound(case)
-        self.mutant(told)  # the copy was that of the sound one
-        return found
 
     def _keep(self, told: str, keep: Path | None) -> None:
         if keep:
             self.mutant(told)
-            shutil.copytree(self.work, keep / told.replace(" ", "-"), dirs_exist_ok=True)
+            with suppress(shutil.Error, OSError):  # pipes cannot be copied
+                shutil.copytree(self.work, keep / told.replace(" ", "-"), symlinks=True, dirs_exist_ok=True)
 
 
-def judged(found: Trial, sound: Trial, of: Format) -> tuple[str, str]:
+def judged(found: Trial, sound: Trial, exact: bool, place: str) -> tuple[str, str]:
     """(what became of a mutant, what is wrong with that)."""
     said = str(found.answer)
     outcome = found.kind if found.kind != ANSWERED else SAME if found.answer == sound.answer else OTHER
@@ -109,16 +137,16 @@ def judged(found: Trial, sound: Trial, of: Format) -> tuple[str, str]:
         return outcome, f"{(found.extra_bytes - sound.extra_bytes) >> 20} MiB"
     if found.kind == REFUSED and ("\n" in said or len(said) > LONGEST or not said.isprintable()):
         return outcome, f"not one plain line: {said[:200]!r}"
-    if found.kind == REFUSED and not re.search(of.place, said):
+    if found.kind == REFUSED and not re.search(place, said):
         return outcome, f"no place in: {said}"
-    return outcome, "another answer without a word" if outcome == OTHER and of.exact else ""
+    return outcome, "another answer without a word" if outcome == OTHER and exact else ""
 
 
 def mutants(count: int, seed: int = 0, only: str = "", keep: Path | None = None) -> Iterator[Row]:
     """`count` of them, of all formats alike."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    names = [name for name in FORMATS if only in name]
+    names = [only] if only in FORMATS else [name for name in FORMATS if only in name]
     for number, name in enumerate(names):
         with tempfile.TemporaryDirectory() as folder:
             each = count * (number + 1) // len(names) - count * number // len(names)

@@ -24,13 +24,17 @@ class Format:
     copy: it returns what it read, or raises a ConvolveError.
 
     `files`: patterns, one of which is drawn, of the files that are damaged. `exact`: nothing but what the sound case
-    gave may come of it, as it has checksums. `place`: what each refusal must name, an expression.
+    gave may come of it, as it has checksums; `sealed`: even where
+    these are written anew. `warm`: it keeps what it reads once, such as grammars, and a sound case starts no threads:
+    that is read before processes are forked. `place`: what each refusal must name, an expression.
     """
 
     make: Callable[[Path], object]
     read: Callable[[Path], Any]
     files: tuple[str, ...] = ("**/*",)
     exact: bool = False
+    sealed: bool = False
+    warm: bool = False
     place: str = ""
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from convolve.errors import FormatError
+from convolve.formats import idx as module
 from convolve.formats.idx import read_idx
 from idx_files import write_idx
 
@@ -91,6 +92,18 @@ def test_damaged_gzip_is_a_format_error(tmp_path: Path) -> None:
         (tmp_path / "a.gz").write_bytes(damaged)
         with pytest.raises(FormatError, match="of the gzip file: the compressed data is damaged"):
             read_idx(tmp_path / "a.gz")
+
+
+def test_a_few_bytes_do_not_become_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1 << 29
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"\0\0\x08\1" + size.to_bytes(4, "big") + bytes(1 << 23)))
+    monkeypatch.setattr(module, "_ALWAYS_BYTES", 1 << 21)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="byte 8: more than 2,097,152 bytes from so few"):
+        read_idx(path)
+    assert tracemalloc.get_traced_memory()[1] < 6 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.skipif("CONVOLVE_DATA" not in os.environ, reason="needs the official MNIST files in $CONVOLVE_DATA/mnist")

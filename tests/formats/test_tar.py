@@ -158,3 +158,31 @@ def test_an_index_ends_whatever_a_header_says(tmp_path):
     for records in (b"9" * 5000 + b" path=a\n", b"1 " * (1 << 19)):
         (tmp_path / "a.tar").write_bytes(with_records(records))
         assert [*tar_members(tmp_path / "a.tar")] == []
+
+
+def record(key: str, value: str) -> bytes:
+    text = f" {key}={value}\n".encode()
+    return str(len(text) + 2).encode() + text
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (record("size", "-1024"), ""),  # which leads back
+        (record("GNU.sparse.size", "x"), ""),
+        (record("GNU.sparse.map", "0,9") + record("GNU.sparse.size", "99"), "a sparse file, .*--sparse"),
+        (None, ""),  # hundreds of headers before one member
+    ],
+)
+def test_headers_that_mislead(head, words, tmp_path):
+    one = with_records(head or record("path", "a"))[:1024]
+    (tmp_path / "a.tar").write_bytes(one * (1 if head else 600) + WHOLE)
+    with pytest.raises(FormatError, match=rf"a\.tar: .*{words}"):
+        read_tar(tmp_path / "a.tar", lambda path: True)
+
+
+def test_damaged_bzip2(tmp_path):
+    content = bytearray(bz2.compress(WHOLE))
+    content[40] ^= 1
+    with pytest.raises(FormatError, match=r"a\.tar: .*damaged"):
+        read(content, tmp_path)

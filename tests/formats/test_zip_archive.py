@@ -98,3 +98,19 @@ def test_what_is_honest_is_read_as_zipfile_does(tmp_path: Path) -> None:
             assert [opened.read(name) for name in opened.namelist()] == [content, b"", content]
             with opened.open("packed") as stream:
                 assert stream.read(1000) + stream.read() == content
+
+
+def test_a_place_of_64_bits(tmp_path: Path) -> None:
+    """More than any file system has."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"x" * 99)
+    content = bytearray(path.read_bytes())
+    at, extra = content.index(b"PK\1\2"), struct.pack("<HHQ", 1, 8, 2**63 + 5)
+    struct.pack_into("<H", content, at + 30, len(extra))
+    struct.pack_into("<I", content, at + 42, 2**32 - 1)
+    struct.pack_into("<I", content, len(content) - 10, len(content) - 22 - at + len(extra))
+    content[at + 51 : at + 51] = extra
+    path.write_bytes(content)
+    with ByteReader() as reader, pytest.raises(FormatError, match=r"a\.zip"):
+        reader.read(Location(str(path), "a.png"))

@@ -351,6 +351,21 @@ def test_a_configuration_beside_the_model(tool: str, tmp_path: Path) -> None:
     assert model.preprocess.resize == ("cover" if tool == "timm" else "squash")
 
 
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "NaN", "1e400", "1e-320"])
+def test_numbers_beside_the_model_that_are_none(number: str, tmp_path: Path) -> None:
+    """They count as not said; so do names whose numbers are none."""
+    (tmp_path / "model.onnx").write_bytes(dense(("N", 3, 4, 4), 48))
+    normal = f'"image_mean": [0.5, 0.5, 0.5], "image_std": [{number}, 0.5, 0.5]'
+    for said in (
+        f"{{{normal}}}",
+        f'{{"image_mean": [0.5, 0.5, 0.5], "image_std": [1, 1, 1], "rescale_factor": {number}}}',
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(said)
+        (tmp_path / "config.json").write_text(json.dumps({"id2label": {"9" * 5000: "a"}}))
+        model = load(tmp_path)
+        assert not model.preprocess.known_from and model.class_names == tuple("0123")
+
+
 @pytest.mark.parametrize(
     ("said", "resize", "ratio"),
     [

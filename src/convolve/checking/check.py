@@ -23,6 +23,7 @@ from convolve.data.team import ALONE, Team
 from convolve.environment import usable_cores
 from convolve.errors import UsageError
 from convolve.model import Model
+from convolve.names import folded
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,14 @@ def _check_file_names(parts: Sequence[Part], findings: Findings) -> None:
     for part in parts:
         if not isinstance(part.source, FileSource):
             continue
-        names_N = np.array([hash(part.source.file(index).casefold()) for index in range(len(part))], np.int64)
+        names_N = np.array([hash(folded(part.source.file(index))) for index in range(len(part))], np.int64)
         order_N = np.argsort(names_N, kind="stable")
         for at in np.flatnonzero(np.diff(names_N[order_N]) == 0).tolist():
             one, other = order_N[at : at + 2].tolist()
             name = part.source.file(one)
             if name != part.source.file(other):  # the same file under two labels is another finding
-                what = f"differs from {name} in capitals alone: copied to Windows or macOS, one of them is lost"
+                what = f"differs from {name} in capitals or the Unicode form alone: "
+                what += "copied to Windows or macOS, one of them is lost"
                 images = (*part.at(other), *part.at(one))
                 findings.add("near file names", part.full_location(other), what, "rename one", images)
 

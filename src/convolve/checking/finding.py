@@ -42,7 +42,7 @@ KINDS = {
     "duplicate": Kind("images that are there twice"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
     "left out": Kind("what is in no part", Level.DOUBT),
-    "near file names": Kind("files whose names differ in capitals alone", Level.DOUBT),
+    "near file names": Kind("files whose names differ in capitals or the Unicode form alone", Level.DOUBT),
     "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "wrong label": Kind("labels that are probably wrong", Level.DOUBT),

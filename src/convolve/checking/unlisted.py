@@ -1,6 +1,7 @@
 """Images that lie beside listed ones, and that no list names."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -15,6 +16,7 @@ from convolve.data.walk import images_in, is_image_name
 from convolve.errors import DataError
 from convolve.formats.archive import Location
 from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
+from convolve.names import folded
 
 _NAMED = 3  # files that are named of many
 
@@ -28,13 +30,13 @@ def check_unlisted(parts: Sequence[Part], findings: Findings) -> None:
     places: set[Location] = set()
     for source in sources:
         for index, location in _locations(source):
-            listed.append(hash(location))
+            listed.append(_key(location))
             if (source.all_labels_N[index] != UNLABELED).all():  # else there may be anything where the path belongs
                 places.add(_container(location))
     listed_N = np.sort(np.array(listed, np.int64))
     for place in sorted(places, key=str):
         inside = sorted(_images_in(place), key=str)
-        hashes = np.array([hash(location) for location in inside], np.int64)
+        hashes = np.array([_key(location) for location in inside], np.int64)
         unknown = np.flatnonzero(~np.isin(hashes, listed_N))
         _add_unlisted(findings, place.file, [PurePath(inside[n].member or inside[n].file).name for n in unknown])
 
@@ -47,6 +49,11 @@ def _locations(source: FileSource) -> Iterator[tuple[int, Location]]:
         location = source.listing.location(index)
         if location.file:  # of some bad lines there is none
             yield index, Location(os.path.abspath(location.file), location.member)  # noqa: PTH100  a million of them
+
+
+def _key(location: Location) -> int:
+    """A list may write a name in other capitals than the disk, where these are one."""
+    return hash(folded(str(location)) if sys.platform in ("win32", "darwin") else location)
 
 
 def _container(location: Location) -> Location:

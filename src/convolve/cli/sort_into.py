@@ -8,7 +8,7 @@ from pathlib import Path
 from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
-from convolve.names import portable
+from convolve.names import folded, portable
 
 _LONGEST_NAME = 60  # letters of a class, each of which may take four of the 255 bytes that a name has
 
@@ -43,9 +43,9 @@ def _folders(folder: Path, class_names: Sequence[str]) -> dict[str, Path]:
     taken: set[str] = set()
     for number, class_name in enumerate(class_names):
         name = portable(class_name[:_LONGEST_NAME].strip(". "))
-        while name.casefold() in taken:
+        while folded(name) in taken:
             name = f"{name} ({number})"
-        taken.add(name.casefold())
+        taken.add(folded(name))
         folders[class_name] = folder / name
     return folders
 

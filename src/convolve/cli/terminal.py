@@ -5,6 +5,7 @@ an error says where it does not; nothing waits or fails because nobody reads std
 """
 
 import codecs
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,19 @@ from typing import Any, TextIO
 from convolve.errors import ConvolveError, escaped, plain
 
 _ESCAPING = "convolve.escaping"  # of what the encoding of a stream lacks; in JSON it stays JSON
+_NAMES = "convolve.names"  # the same, but for the bytes of names of files
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
     return escaped(error.object[error.start : error.end]), error.end
+
+
+def _unescape_names(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return _escape(error)
 
 
 class Screen:
@@ -65,12 +74,10 @@ class Screen:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            self._give_up()
-            if self._must_arrive:
-                raise
         except (OSError, ValueError) as error:  # ValueError: closed by somebody else
             self._give_up()
+            if self._must_arrive and _is_unread(error):
+                raise BrokenPipeError from None
             if self._must_arrive:
                 reason = getattr(error, "strerror", None) or error
                 raise ConvolveError(f"cannot write to {self._name}: {reason}; what was to be printed is lost") from None
@@ -80,6 +87,12 @@ class Screen:
         if self.stream is not None:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def _is_unread(error: Exception) -> bool:
+    """Whether the reader of a pipe has gone, of which Windows says no more than EINVAL."""
+    is_vague = sys.platform == "win32" and getattr(error, "errno", None) == errno.EINVAL
+    return isinstance(error, BrokenPipeError) or is_vague
 
 
 class _Bare:
@@ -94,6 +107,7 @@ class _Bare:
 def screens() -> Iterator[None]:
     """With stdout and stderr as screens."""
     codecs.register_error(_ESCAPING, _escape)
+    codecs.register_error(_NAMES, _unescape_names)
     before = sys.stdout, sys.stderr
     sys.stdout = Screen(before[0], "the standard output", must_arrive=True)
     sys.stderr = Screen(before[1], "the standard error", must_arrive=False)
@@ -117,6 +131,6 @@ def for_tables() -> TextIO:
     if not isinstance(screen, Screen) or screen.isatty():
         return screen
     if isinstance(screen.stream, TextIOWrapper):
-        screen.stream.reconfigure(errors="surrogateescape")
+        screen.stream.reconfigure(encoding=sys.getfilesystemencoding(), errors=_NAMES)
     bare: TextIO = screen.bare
     return bare

@@ -109,12 +109,8 @@ def _softmax(call: Call) -> str:
     return call.add("divide", exponent, call.add("sequence_repeat", sums, lengths))
 
 
-def _past(call: Call) -> str:
-    return call.add("sequence_shift", *call.operands, steps=call.attributes.get("offset", int))
-
-
-def _future(call: Call) -> str:
-    return call.add("sequence_shift", *call.operands, steps=-call.attributes.get("offset", int))
+def _shift(direction: int) -> Rule:
+    return lambda call: call.add("sequence_shift", *call.operands, steps=direction * call.attributes.get("offset", int))
 
 
 def _unpack(call: Call) -> Any:
@@ -148,8 +144,8 @@ RULES: dict[str, Along] = {
     "Sequence::Softmax": Along(_softmax),
     "Sequence::IsFirst": Along(_window),
     "Sequence::IsLast": Along(_window),
-    "PastValue": Along(_past),
-    "FutureValue": Along(_future),
+    "PastValue": Along(_shift(1)),
+    "FutureValue": Along(_shift(-1)),
     "UnpackSequenceOp": Along(_unpack, 0, _dropped),
     "ToSequenceOp": Along(_to_sequence, -1, _rows_axis, _given_lengths),
     "ToSequenceLikeOp": Along(_to_sequence, 1),

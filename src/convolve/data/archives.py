@@ -133,12 +133,10 @@ def _removed(folder: Path) -> Iterator[None]:
 def _naming_damage(archive: Path) -> Iterator[None]:
     try:
         yield
-    except (*DAMAGE, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise FormatError(archive, "", f"the archive is damaged ({error}); get it again") from None
-    except OSError as error:
-        if error.errno is None:  # so says bz2 of damaged data
-            raise FormatError(archive, "", f"the archive is damaged ({error}); get it again") from None
+    except OSError:  # of the disk
         raise
+    except (*DAMAGE, *ZIP_DAMAGE) as error:
+        raise FormatError(archive, "", f"the archive is damaged ({error}); get it again") from None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.atomic import cannot_write, replacing, sweep
+from convolve.atomic import cannot_write, open_ordinary, replacing, sweep
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.errors import ConvolveError
 from convolve.formats.decode import Decoding
@@ -188,7 +188,7 @@ def _rows_of(path: Path) -> NDArray[Any]:
     """The images of a pack; of a damaged one none, so that they are decoded again."""
     start, none = len(_MAGIC) + 16, np.empty(0, _ROW)
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path) as file:
             head = file.read(start)
             count = int.from_bytes(head[len(_MAGIC) : -8], "little")
             size = os.fstat(file.fileno()).st_size
@@ -212,7 +212,7 @@ def _changed_ns(folder: Path) -> int:
 
 
 def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 

@@ -93,7 +93,7 @@ class _Team(Team):
     def _take_over(self, question: str, beside: Path | None) -> None:
         """Keep what an earlier command left that asked the same."""
         kept, sign = self._folder / "question.json", f".{self._token}."
-        is_same = kept.exists() and kept.read_text("utf-8") == question
+        is_same = kept.is_file() and kept.read_text("utf-8") == question
         if kept.exists() and not is_same and beside:
             raise UsageError(f"{self._folder} is of another question; give that one to go on, or remove it")
         for path in self._folder.iterdir():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.atomic import open_ordinary
 from convolve.errors import FormatError
 from convolve.formats.archive import MAX_BYTES
 from convolve.formats.map_lines import BadLine, open_lines, parse_key, parse_label, read_lines, show
@@ -40,7 +41,7 @@ class Base64Map:
     def read(self, index: int) -> bytes:
         """The bytes of image `index` (a JPEG file, say). `FormatError` where the text is no base64."""
         start, end = map(int, self.ranges_N2[index])
-        with self.file.open("rb") as file:
+        with open_ordinary(self.file) as file:
             file.seek(start)
             text = file.read(end - start)
         try:

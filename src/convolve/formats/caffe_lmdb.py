@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from convolve.atomic import open_ordinary
 from convolve.errors import DataError, FormatError
 from convolve.formats.lmdb import DATA_FILE, lmdb_records
 from convolve.formats.wire import BYTES, VARINT, WireReader
@@ -53,7 +54,7 @@ class CaffeLmdb:
     def read(self, index: int) -> bytes:
         """The bytes of image `index`, as a file would have them: plain pixels become a PNM file."""
         start, end = map(int, self.ranges_N2[index])
-        with self.file.open("rb") as file:
+        with open_ordinary(self.file) as file:
             file.seek(start)
             record = file.read(end - start)
         return _as_file(record, self.place(index))
@@ -76,7 +77,7 @@ def open_caffe_lmdb(folder: Path) -> CaffeLmdb:
     path, keys, labels, ranges = folder / DATA_FILE, [], array("q"), array("q")
     if not path.stat().st_size:
         raise FormatError(path, "byte 0", "the file is empty; copy it again")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_ordinary(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for key, start, size in lmdb_records(data, path):
             keys.append(key)
             labels.append(_datum(data, start, start + size, _place(path, key)).label)

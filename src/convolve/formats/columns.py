@@ -3,6 +3,7 @@ columns of their own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,10 @@ def _delimiter(path: Path) -> str | None:
 
 def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any) -> NDArray[Any]:
     try:
-        found: NDArray[Any] = np.loadtxt(
-            path, dtype=dtype, delimiter=delimiter, usecols=columns, comments=None, ndmin=2, encoding="utf-8"
-        )
+        with open_ordinary(path) as file:  # by its name, numpy would unpack it
+            found: NDArray[Any] = np.loadtxt(
+                TextIOWrapper(file, "utf-8"), dtype, None, delimiter, usecols=columns, ndmin=2
+            )
     except ValueError as error:
         raise _fault(path, delimiter, columns, dtype, error) from None
     if not len(found):
@@ -67,7 +69,7 @@ def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any)
 
 def _fault(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any, error: Exception) -> FormatError:
     """The first line that is not as it should be, in words."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_ordinary(path).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split(delimiter)
         if line.strip() and len(words) <= max(columns):

@@ -24,6 +24,8 @@ from convolve.errors import FormatError
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PIECE_BYTES = 1 << 20
 _MOST_DIMENSIONS = 64  # of an array of numpy
+# Numbers of images get ten times smaller by packing; more of them is a file that is made to fill the memory.
+_ALWAYS_BYTES, _MOST_TIMES = 1 << 28, 200
 _AGAIN = "download or copy the file again"
 
 
@@ -35,20 +37,24 @@ def read_idx(path: str | Path) -> np.ndarray:
     """
     with open_ordinary(path) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
+        most_bytes = max(_ALWAYS_BYTES, (_MOST_TIMES if packed else 1) * raw.seek(0, 2))
         raw.seek(0)
         file: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
-            return _read(path, file)
+            return _read(path, file, most_bytes)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             place = f"byte {raw.tell()} of the gzip file"
             raise FormatError(path, place, f"the compressed data is damaged ({error}); {_AGAIN}") from error
 
 
-def _read(path: str | Path, file: io.BufferedIOBase) -> np.ndarray:
+def _read(path: str | Path, file: io.BufferedIOBase, most_bytes: int) -> np.ndarray:
     shape, dtype = _read_header(path, file)
     start = 4 + 4 * len(shape)
     expected = math.prod(shape) * dtype.itemsize
-    values = _read_at_most(file, expected + 1)
+    values = _read_at_most(file, min(expected, most_bytes) + 1)
+    if len(values) > most_bytes:
+        what = f"more than {most_bytes:,} bytes from so few; if you trust the file, unpack it yourself"
+        raise FormatError(path, f"byte {start}", what)
     if len(values) != expected:
         promise = f"expected {' x '.join(map(str, shape))} values of {dtype.itemsize} bytes from byte {start} on"
         what = "but the file ends here" if len(values) < expected else "but the file goes on"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,16 @@ class PathRules:
         file = self.base + found.file
         if "\\" in found.file and not os.path.exists(file):  # noqa: PTH110  a million of them
             file = self.base + found.file.replace("\\", "/")
+        if not found.file.isascii() and not os.path.exists(file):  # noqa: PTH110  as above
+            file = _in_other_form(file, len(self.base))
         return Location(file, found.member)
+
+
+def _in_other_form(file: str, start: int) -> str:
+    """The file whose letters, from `start`, have another Unicode form, as macOS' archives and older disks give names:
+    an "é" of two; `file` where there is none."""
+    others = (file[:start] + unicodedata.normalize(form, file[start:]) for form in ("NFC", "NFD"))
+    return next(filter(os.path.exists, others), file)
 
 
 def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:

@@ -4,7 +4,6 @@ The schema's metadata name columns and classes: {"info": {"features": {"image": 
 "ClassLabel", "names": [...]}}}}. Rows come in groups, which are read and unpacked as a whole: some stay in memory.
 """
 
-import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -15,12 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.errors import DataError, FormatError, UsageError, install_hint, unknown_name
+from convolve.atomic import parse_json
+from convolve.errors import DataError, FormatError, UsageError, brief, install_hint, legible, unknown_name
 
 # Legend: N images, G row groups.
 
 ENDING = ".parquet"
 
+# NotImplementedError is a RuntimeError, IndexError and KeyError are LookupErrors: pyarrow has its own of each kind.
+_DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, MemoryError)
+# Images hardly get smaller by packing, and each row has one: a file that says otherwise is made to fill the memory.
+_ALWAYS_ROWS, _ALWAYS_BYTES, _MOST_TIMES = 1 << 20, 1 << 28, 200
 _GROUP_BYTES = 1 << 29  # of row groups that stay in memory: five of the largest that `datasets` writes
 _IMAGES, _LABELS = ("image", "img", "images"), ("label", "labels", "fine_label", "class", "target")
 
@@ -94,7 +98,9 @@ def open_parquet(
         for column in (image, label):
             if column not in opened.schema_arrow.names:
                 raise UsageError(f"{path}: {unknown_name('column', column, opened.schema_arrow.names)}")
-        own = tuple(features.get(label, {}).get("names", ())) or None
+        _require_images(path, opened.schema_arrow.field(image).type, image)
+        said = features.get(label, {}).get("names")
+        own = tuple(map(str, said)) or None if isinstance(said, list) else None
         if number and own != names:
             raise DataError(
                 f"{path}: its classes are others than those of {files[0]}; write both with the same classes"
@@ -117,15 +123,23 @@ def _opened(path: Path) -> Any:
     except ImportError:
         raise UsageError(f"{path}: Parquet is read by pyarrow: {install_hint('parquet')}") from None
     try:
-        return ParquetFile(path, memory_map=True)
-    except (OSError, ValueError) as error:
+        opened = ParquetFile(path, memory_map=True)
+        size, said = path.stat().st_size, opened.metadata
+        unpacked = max((said.row_group(group).total_byte_size for group in range(said.num_row_groups)), default=0)
+    except _DAMAGE as error:
         raise FormatError(path, "", f"no Parquet file, cut off or damaged ({error}); get it again") from None
+    if said.num_rows > max(_ALWAYS_ROWS, size) or unpacked > max(_ALWAYS_BYTES, _MOST_TIMES * size):
+        what = (
+            f"{said.num_rows:,} rows, of up to {unpacked:,} bytes at once, are more than {size:,} bytes hold of images"
+        )
+        raise FormatError(path, "", f"{what}; get it again")
+    return opened
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """Column -> what `datasets` says of it; nothing where another tool wrote the file."""
     try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = parse_json((schema.metadata or {})[b"huggingface"].decode())["info"]["features"]
         return {name: about for name, about in found.items() if isinstance(about, dict)}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
@@ -141,10 +155,19 @@ def _choose(path: Path, schema: Any, features: dict[str, dict[str, Any]], kind: 
     return choice[0]
 
 
+def _require_images(path: Path, kind: Any, column: str) -> None:
+    """Raise DataError for a column of this kind, if it is none of bytes, or of records of which one part is."""
+    if hasattr(kind, "get_field_index") and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    if "binary" not in str(kind).partition("<")[0]:
+        what = f"holds {brief(str(kind))}, where images are bytes"
+        raise DataError(f"{path}: the column {legible(column)} {what}; name another with --columns image=NAME")
+
+
 def _labels(path: Path, opened: Any, label: str) -> NDArray[Any]:
     try:
         column = opened.read(columns=[label]).column(label)
-    except (OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise FormatError(path, "", f"damaged ({error}); get it again") from None
     if column.null_count:
         row = next(number for number, each in enumerate(column, 1) if not each.is_valid)
@@ -158,7 +181,7 @@ def _column(path: Path, group: int, column: str) -> Any:
     is_struct = hasattr(opened.schema_arrow.field(column).type, "get_field_index")
     try:
         found = opened.read_row_group(group, columns=[f"{column}.bytes" if is_struct else column]).column(0)
-    except (OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise FormatError(path, f"row group {group}", f"damaged ({error}); get the file again") from None
     whole = found.combine_chunks()
     return whole.field("bytes") if is_struct else whole

@@ -16,13 +16,14 @@ from functools import partial
 from io import BytesIO
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from convolve.atomic import open_ordinary
 from convolve.errors import FormatError
 
-MAX_BYTES = 1 << 30  # of all wanted members together; CIFAR-10 has 184 MB
-DAMAGE = (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+MAX_BYTES = 1 << 28  # of all wanted members together; CIFAR-10 has 184 MB
+# ValueError, OverflowError: numbers in extended headers; RecursionError: hundreds of these before one member
+DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
 # Images hardly get smaller by packing. Whatever is smaller than this, or no larger than so many times what it is
 # packed, may be unpacked; more is an archive that is made to fill memory or disk.
 ALWAYS_BYTES, MOST_TIMES = 1 << 30, 200
@@ -74,6 +75,15 @@ class _Xz(io.RawIOBase):
         return self._at
 
 
+class _Member(tarfile.TarInfo):
+    """No sparse file, which takes no room for zeros in the archive, and all the more where it is read."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise tarfile.ReadError(f"a sparse file, {self.name[:200]}; pack it without --sparse")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
+
+
 # How packed archives begin, and what unpacks them.
 _PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": _Xz,
@@ -90,17 +100,29 @@ class _Unpacked(io.BufferedReader):
         if size is None or not 0 <= size <= _LONGEST_HEADER:
             raise tarfile.ReadError(f"a header of more than {_LONGEST_HEADER:,} bytes")
         self._require(self.tell() + size)
-        return super().read(size)
+        with _naming_damage():
+            return super().read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         self._require(offset)
-        return super().seek(offset, whence)
+        with _naming_damage():
+            return super().seek(offset, whence)
 
     def _require(self, end: int) -> None:
         if end > self.most_bytes + _LONGEST_HEADER:
             raise tarfile.ReadError(
                 f"it unpacks to more than {self.most_bytes:,} bytes; if you trust it, unpack it yourself"
             )
+
+
+@contextmanager
+def _naming_damage() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise tarfile.ReadError(str(error)) from None  # so do gzip and bz2 say that data are damaged
 
 
 def read_tar(
@@ -142,6 +164,8 @@ def read_members(path: str | Path, content: bytes | None = None) -> Iterator[tup
     """
     with _opened(Path(path), content) as (file, tar):
         for member in tar:
+            if tar.offset < member.offset_data:  # Python before 3.11.14 would go round in circles
+                raise tarfile.ReadError(f"{member.name[:200]} has a size below zero")
             yield member, tar.extractfile(member) if member.isreg() else None
             tar.members = []  # type: ignore[attr-defined] # of a million files they would take a gigabyte
         _require_end(path, file, tar)
@@ -172,7 +196,7 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[tuple[_Unpacke
         packed.seek(0)
         with _Unpacked(unpack(packed) if unpack else packed, 1 << 17) as file:
             file.most_bytes = max(ALWAYS_BYTES, size * (MOST_TIMES if unpack else 1))
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Member) as tar:
                 yield file, tar
 
 

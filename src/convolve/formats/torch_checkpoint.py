@@ -58,7 +58,7 @@ def is_checkpoint(path: Path) -> bool:
     try:
         with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             return any(name.partition("/")[2] == "data.pkl" for name in archive.namelist())
-    except (*ZIP_DAMAGE, struct.error):
+    except ZIP_DAMAGE:
         return False
 
 
@@ -109,7 +109,7 @@ def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
     try:
         with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    except (*ZIP_DAMAGE, struct.error) as error:
+    except ZIP_DAMAGE as error:
         raise FormatError(path, "", f"a damaged zip archive ({error}); get it again") from None
     members: dict[str, _Span] = {}
     end = 0

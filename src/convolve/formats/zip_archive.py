@@ -4,6 +4,8 @@ The one place that opens one (`tests/test_house.py`).
 """
 
 import io
+import os
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,8 +13,11 @@ from typing import IO, Any, BinaryIO
 
 from convolve.atomic import open_ordinary
 
-# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError, ValueError)
+# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know; OverflowError: a place of
+# more than 63 bits
+ZIP_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError, OverflowError
+)  # fmt: skip
 MAX_DIRECTORY_BYTES = 1 << 28  # some 100 bytes an entry, and 600 in memory: more than ImageNet has images
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -38,8 +43,9 @@ class Zip(zipfile.ZipFile):
     _own: _SmallReads | None = None
 
     def __init__(self, file: str | Path | BinaryIO, most_directory_bytes: int = MAX_DIRECTORY_BYTES) -> None:
-        if not isinstance(file, io.IOBase):
-            self._own = _SmallReads(file)  # type: ignore[arg-type]
+        if isinstance(file, str | Path):
+            with open_ordinary(file) as opened:  # devices have no end
+                self._own = _SmallReads(os.dup(opened.fileno()))
             self._own.most_bytes = most_directory_bytes
         try:
             super().__init__(self._own or file)

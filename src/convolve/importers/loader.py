@@ -1,7 +1,9 @@
 """What a loader of models is: one tool's files, recognized and read as a graph."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,6 +68,16 @@ class Loader(Protocol):
 
 
 _MOST_BYTES = 1 << 33  # of a model file; the networks for images of that time have up to 600 MB
+
+
+def three_numbers(said: Any) -> tuple[float, ...] | None:
+    """A mean or a deviation of colors, as JSON says it; None for all but three numbers that a float can hold."""
+    if not isinstance(said, list) or len(said) != 3 or any(type(number) not in (int, float) for number in said):
+        return None
+    with suppress(OverflowError):
+        numbers = tuple(map(float, said))
+        return numbers if all(map(isfinite, numbers)) else None
+    return None
 
 
 def read_bytes(path: str | Path, what: str = "a model file") -> bytes:

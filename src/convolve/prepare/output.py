@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
+from convolve.atomic import cannot_write, read_whole, refuse_link, replacing, sweep, temporary_beside
 from convolve.data.sources.source import ArraySource
 from convolve.data.splits import Splits
 from convolve.data.team import ALONE, Team
@@ -48,7 +48,7 @@ class Output:
 
     def text(self, name: str, content: str) -> Report:
         path, encoded = self.folder / name, content.encode(errors="surrogateescape")  # paths are bytes, not always text
-        if self.team.rank or (path.exists() and path.read_bytes() == encoded):
+        if self.team.rank or (path.is_file() and path.read_bytes() == encoded):
             return Report(path, "was there")
         with replacing(path) as temporary:
             temporary.write_bytes(encoded)
@@ -145,7 +145,7 @@ def _claim(output: Output, origin: dict[str, str], names: Sequence[str]) -> None
                 place = f"{output.folder} holds {name} already"
                 raise UsageError(f"{place}, and not from us; choose another --out, or remove it")
         output.text(_MARKER, note)
-    elif marker.read_text(encoding="utf-8", errors="replace") != note:
+    elif read_whole(marker, UsageError, 1 << 16).decode("utf-8", "replace") != note:
         raise UsageError(f"{output.folder} was prepared from other data; choose another --out, or remove that folder")
     sweep(output.folder)
 

@@ -103,7 +103,7 @@ class _Target:
         if there is None:
             path = self.place(shard.name)
             return path.exists() and _keys_in(path) == list(shard.keys)
-        return record.exists() and remote.exists(there) and record.read_text("utf-8") == repr(remote.state(there))
+        return record.is_file() and remote.exists(there) and record.read_text("utf-8") == repr(remote.state(there))
 
     def send_away(self, shard: _Shard) -> None:
         """Bring a shard to its place elsewhere, and remember how it lies there."""

@@ -90,7 +90,7 @@ LADDER = {
             "data.image_size": 192, "data.progressive_sizes": (5 / 6,),
             "model.freeze": "blocks.4", "run.epochs": 5,
         },
-        train_image=0.070, test_image=0.010, fits_any=False,
+        train_image=0.09, test_image=0.010, fits_any=False,
     ),
     "top-192": Plan(
         "the same in crops of 192 pixels, for longer", 10_000,
@@ -98,7 +98,7 @@ LADDER = {
             "data.progressive_sizes": (6 / 7,),
             "model.freeze": "blocks.4", "run.epochs": 10,
         },
-        train_image=0.2, test_image=0.012, fits_any=False,
+        train_image=0.25, test_image=0.012, fits_any=False,
     ),
     "whole": Plan(
         "a linear head is fitted to frozen features, then trained with the whole network", 50_000,
@@ -141,7 +141,7 @@ FROM_SCRATCH = {
         "a small network is trained at 64 pixels",
         0,
         _from_scratch(),
-        train_image=0.065,
+        train_image=0.2,
         test_image=0.004,
     )
 }

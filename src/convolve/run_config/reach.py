@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,9 +64,11 @@ def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
 
 def _is_a_root(path: Path) -> bool:
     """A home, what is above one, and hidden folders hold what programs obey: a configuration cannot choose these."""
-    real = Path(os.path.realpath(path))
+    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(Path.home()))
     is_hidden = any(part.startswith(".") for part in real.parts)
-    return not (Path(os.path.realpath(Path.home())).is_relative_to(real) or is_hidden)
+    own = {"win32": os.environ.get("APPDATA") or home / "AppData" / "Roaming", "darwin": home / "Library"}
+    is_obeyed = real.is_relative_to(os.path.realpath(own.get(sys.platform, home / ".config")))
+    return not (home.is_relative_to(real) or is_hidden or is_obeyed)
 
 
 def _outputs(job: Job) -> Iterator[Path]:

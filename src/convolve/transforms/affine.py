@@ -1,17 +1,11 @@
 """Affine: rotation, scale, shear and translation of a batch by bilinear sampling, zeros moving in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.transforms.transform import Transform, WholeBatch, require
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Tensor, Transform, WholeBatch, require
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Affine(Transform):
         matrices[:, :, 2] = self.pixels * rng.uniform(-1, 1, (count, 2))
         return matrices
 
-    def apply_batch(self, images_NCHW: torch.Tensor, matrices_N23: NDArray[np.float32]) -> torch.Tensor:
+    def apply_batch(self, images_NCHW: Tensor, matrices_N23: NDArray[np.float32]) -> Tensor:
         """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
         import torch
         from torch.nn import functional as F
@@ -56,5 +50,5 @@ class Affine(Transform):
         grid_NHW2 = grid.view(count, height, width, 2).to(images_NCHW.device)
         return F.grid_sample(images_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         return self.apply_batch(images_NCHW, self.draw_batch(whole.rng, whole.count)[whole.part])

@@ -3,21 +3,16 @@
 Source: `Source/Readers/ImageReader/ImageTransformers.cpp` of CNTK 2.7; checked against its output.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError
-from convolve.transforms.transform import Image, Size, Transform, WholeBatch, require, require_one_of
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Image, Size, Tensor, Transform, WholeBatch, require, require_one_of
 
 VIEWS = 10  # of "multiview10"
 _ASPECT = ("aspect_ratio", 100, "above 0, up to 100")
@@ -49,9 +44,9 @@ class CropBoxes:
     width: int
     height: int
 
-    def part(self, mine: slice | NDArray[np.int64]) -> CropBoxes:
+    def part(self, mine: slice | NDArray[np.int64]) -> Self:
         """Those of some of the images."""
-        return CropBoxes(self.left_N[mine], self.top_N[mine], self.mirrored_N[mine], self.width, self.height)
+        return replace(self, left_N=self.left_N[mine], top_N=self.top_N[mine], mirrored_N=self.mirrored_N[mine])
 
 
 @dataclass(frozen=True)
@@ -144,7 +139,7 @@ class Crop(Transform):
         height, width, _ = image_HWC.shape
         return cut_box(image_HWC, self.draw(rng, height, width))
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         height, width = images_NCHW.shape[2:]
         return cut_boxes(images_NCHW, self.draw_batch(whole.rng, whole.count, height, width).part(whole.part))
 
@@ -183,7 +178,7 @@ def cut_box(image_HWC: Image, box: CropBox) -> Image:
     return result
 
 
-def cut_boxes(images_NCHW: torch.Tensor, boxes: CropBoxes) -> torch.Tensor:
+def cut_boxes(images_NCHW: Tensor, boxes: CropBoxes) -> Tensor:
     """The pixels inside each box, mirrored where it says so. Copying box by box takes half of a gather's time.
 
     The images are in the processor's memory.

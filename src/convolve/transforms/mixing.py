@@ -3,18 +3,12 @@
 As in torchvision 0.23 (`transforms/v2/_augment.py`), the first image gets it of the last, and all get the same part.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convolve.transforms.transform import Transform, require
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Tensor, Transform, require
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ def draw_mix(mixing: Sequence[Mixing], rng: np.random.Generator, height: int, wi
     return chosen.draw_mix(rng, height, width) if rng.random() < chosen.probability else Mix()
 
 
-def mixed(images_NCHW: torch.Tensor, labels: torch.Tensor, mix: Mix, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def mixed(images_NCHW: Tensor, labels: Tensor, mix: Mix, classes: int) -> tuple[Tensor, Tensor]:
     """All but the first of the images, each mixed with the one before it, and their labels_NK, float32.
 
     `labels` are numbers of `classes`, or what can be mixed as it is.

@@ -5,8 +5,6 @@ in 0..255. As in CNTK, crop, flip and scale keep the type; color and intensity t
 where a batch is transformed, for recipes are read, and reports are made, without it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,6 +17,10 @@ from convolve.formats.decode import to_planes
 
 if TYPE_CHECKING:
     import torch
+
+    Tensor = torch.Tensor
+else:
+    Tensor = Any  # an annotation loads no torch
 
 # Legend of this room: N images, C channels, H rows, W columns.
 
@@ -56,7 +58,7 @@ class Transform:
         """Done to one image of any size, as float32 or uint8."""
         raise NotImplementedError
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         """Done to images that are part of a batch: they become what they become in the whole one."""
         raise NotImplementedError
 
@@ -81,7 +83,7 @@ class EachImage(Transform):
     def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
         return self.apply(image_HWC, self.draw(rng, *image_HWC.shape[:2]))
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         import torch
 
         drawn_N = [self.draw(whole.rng, *images_NCHW.shape[2:]) for _ in range(whole.count)]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convolve import cache
-from convolve.atomic import replacing
+from convolve.atomic import open_ordinary, parse_json, read_ordinary, replacing
 from convolve.data.walk import ENDINGS, is_hidden
 from convolve.errors import DataError, FormatError
 from convolve.formats.archive import Location
@@ -97,7 +97,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
 
     folder = cache.made_folder(KIND, key, make)
     try:
-        told = json.loads((folder / "labels.json").read_bytes())
+        told = parse_json(read_ordinary(folder / "labels.json").decode())
         labels = tuple(map(str, told["labels"]))
         if told["sha256"] != _digest(folder, labels):
             raise ValueError("its checksum differs")
@@ -111,7 +111,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
 def _digest(folder: Path, labels: Sequence[str]) -> str:
     found = hashlib.sha256(json.dumps(labels).encode())
     for name in ("rows", "names"):
-        with (folder / f"{name}.npy").open("rb") as file:
+        with open_ordinary(folder / f"{name}.npy") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()
 
@@ -148,7 +148,7 @@ def _read(path: Path, shards: Sequence[Shard]) -> ShardIndex | None:
         if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
             raise ValueError("it is packed")
         about, rows_N, names = (np.load(BytesIO(archive.read(f"{name}.npy"))) for name in ("about", "rows", "names"))
-    told = json.loads(about.tobytes())
+    told = parse_json(about.tobytes().decode())
     if told["version"] != _VERSION or told["shards"] != _sizes(shards):
         return None
     index = ShardIndex(rows_N, names, tuple(map(str, told["labels"])))
@@ -256,11 +256,11 @@ def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
     """What a .cls or .json says; None where a .json says something else."""
     content = member.head if len(member.head) == member.size else b""
     if member.size > len(content) and member.size <= _MOST_LABEL_BYTES:
-        with shard.file.open("rb") as file:
+        with open_ordinary(shard.file) as file:
             content = read_at(file.fileno(), member.size, member.start)
     try:
         text = content.decode().strip()
-        found = json.loads(text) if ending == "json" else text
+        found = parse_json(text) if ending == "json" else text
     except ValueError:
         raise FormatError(shard.name, f"key {key}", f"its .{ending} is damaged; write the shard again") from None
     if isinstance(found, dict):
@@ -321,7 +321,7 @@ def _label_of(index: ShardIndex, number: int) -> str:
 
 def _content(shards: Sequence[Shard], index: ShardIndex, number: int) -> bytes:
     row = index.rows_N[number]
-    with shards[int(row["shard"])].file.open("rb") as file:
+    with open_ordinary(shards[int(row["shard"])].file) as file:
         return read_at(file.fileno(), int(row["size"]), int(row["start"]))
 
 

@@ -100,8 +100,10 @@ class _Cut:
         self._depends = {labels: True}
 
     def depends(self, wanted: Operation) -> bool:
-        for node in needed_for([wanted]):
-            self._depends.setdefault(node, any(self._depends[operand] for operand in node.inputs))
+        if wanted not in self._depends:  # asked of each node of a network, operands first or last
+            unknown = any(operand not in self._depends for operand in wanted.inputs)
+            for node in needed_for([wanted]) if unknown else [wanted]:
+                self._depends.setdefault(node, any(self._depends[operand] for operand in node.inputs))
         return self._depends[wanted]
 
     def looks_at_known(self, criterion: Operation) -> bool:

@@ -74,7 +74,8 @@ class _Editor:
                 self.inline(statement)
             else:
                 known = [names[0] for names in _COMMANDS]
-                raise statement.spot.error(unknown_name("command", _function(value), known))
+                called = value.function if isinstance(value, Call) else "?"
+                raise statement.spot.error(unknown_name("command", called, known))
 
     def inline(self, statement: Assignment) -> None:
         """NDL for the model that the name begins with, or the one at hand."""
@@ -370,10 +371,6 @@ def _command(function: str, is_assigned: bool) -> Command | None:
 
 def _is_short_for(word: str, name: str) -> bool:
     return name.lower().startswith(word.lower()) and len(word) >= len(name) // 2
-
-
-def _function(value: Expression) -> str:
-    return value.function if isinstance(value, Call) else "?"
 
 
 def _text(word: Expression) -> str:

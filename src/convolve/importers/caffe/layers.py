@@ -183,10 +183,6 @@ def _scale(call: Call) -> str:
     return call.add("add", scaled, _own_operand(call, settings, int(has_own_scale))) if has_bias else scaled
 
 
-def _bias(call: Call) -> str:
-    return _with_second(call, "add", call.settings("bias_param"), 1)
-
-
 def _with_second(call: Call, op: str, settings: Message, blobs: int) -> str:
     """`op` of the first bottom and the second one; without a second, the first of the layer's `blobs`."""
     if len(call.operands) > 1:
@@ -250,7 +246,7 @@ LAYER_RULES: dict[str, Rule] = {
     "LRN": _lrn,
     "BatchNorm": _batch_norm,
     "Scale": _scale,
-    "Bias": _bias,
+    "Bias": lambda call: _with_second(call, "add", call.settings("bias_param"), 1),
     "InnerProduct": _inner_product,
     "PReLU": _prelu,
     "Dropout": _dropout,

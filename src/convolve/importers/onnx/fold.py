@@ -25,10 +25,6 @@ def _broadcast(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
 
 
-def _filled(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    return prod(map(int, arrays[0].reshape(-1)))
-
-
 def _expanded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod(np.broadcast_shapes(arrays[0].shape, tuple(map(int, arrays[1].reshape(-1)))))
 
@@ -51,10 +47,6 @@ def _padded(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
     return prod((*arrays[0].shape[:-rank], *(size + abs(low) + abs(high) for size, low, high in ends)))
 
 
-def _product(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    return prod(arrays[0].shape[:-1]) * prod(arrays[1].shape[1:])
-
-
 _ELEMENTWISE = (
     "Abs Add And Cast CastLike Ceil Clip Div Equal Erf Exp Floor Greater GreaterOrEqual Less "
     "LessOrEqual Log Max Min Mod Mul Neg Not Or Pow Reciprocal Relu Round Sigmoid Sign Sqrt Sub Tanh Where Xor Cos Sin"
@@ -66,7 +58,7 @@ _REARRANGING = (
 FOLDS: Mapping[str, Sizes] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _broadcast),
     **dict.fromkeys(_REARRANGING.split(), _together),
-    "ConstantOfShape": _filled,
+    "ConstantOfShape": lambda node, arrays: prod(map(int, arrays[0].reshape(-1))),
     "BatchNormalization": _together,
     "DequantizeLinear": lambda node, arrays: int(arrays[0].size),
     "Expand": _expanded,
@@ -74,7 +66,7 @@ FOLDS: Mapping[str, Sizes] = {
     "Range": _counted,
     "Gather": _gathered,
     "Pad": _padded,
-    "MatMul": _product,
+    "MatMul": lambda node, arrays: prod(arrays[0].shape[:-1]) * prod(arrays[1].shape[1:]),
 }
 # What leaves the numbers of a weight as they are, so that it can go on being trained.
 _KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}

@@ -11,6 +11,7 @@ have their ONNX files from.
 
 import ast
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ import numpy as np
 from convolve.errors import DataError
 from convolve.export.metadata import IN_NETWORK, KEY, read_metadata
 from convolve.formats.labels import parse_labels
+from convolve.importers.loader import three_numbers
 from convolve.importers.onnx.files import Files
 from convolve.importers.onnx.model import OnnxModel
 from convolve.records import Metadata, TrainingInfo
@@ -110,13 +112,15 @@ def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
     if "names" not in model.metadata or "stride" not in model.metadata:
         return None
     names: Any = None
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+    with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         names = ast.literal_eval(model.metadata["names"][:1_000_000])
     is_counted = isinstance(names, dict) and all(type(key) is int for key in names)
     rows = [str(names[key]) for key in sorted(names)] if is_counted else []
     fields = {"channel_order": "rgb", "scale": 1 / 255, "resize": "cover", "known_from": "Ultralytics' metadata"}
     return Stated(fields, _named(rows) if rows else None)
 
+
+_LEAST = 1e-30  # of what is divided by, so that the result is a number, too
 
 _ORDERS = {"Bgr8": "bgr", "Bgra8": "bgr", "Rgb8": "rgb", "Rgba8": "rgb", "Gray8": "gray"}
 _RANGES = {"NominalRange_0_255": (0.0, 1.0), "Normalized_0_1": (0.0, 1 / 255), "Normalized_1_1": (127.5, 1 / 127.5)}
@@ -163,13 +167,17 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
     if not {"image_mean", "image_std"} <= said.keys():
         return None
     factor = said.get("rescale_factor", 1 / 255)
-    if type(factor) is not float or factor <= 0 or False in (said.get("do_rescale"), said.get("do_normalize")):
+    if (
+        type(factor) is not float
+        or not _LEAST < factor < 1 / _LEAST
+        or False in (said.get("do_rescale"), said.get("do_normalize"))
+    ):
         return None
     fields = _normalization(said["image_mean"], said["image_std"], 1 / factor)
     if not fields:
         return None
     labels = config.get("id2label")
-    is_counted = isinstance(labels, dict) and all(key.isdecimal() for key in labels)
+    is_counted = isinstance(labels, dict) and all(re.fullmatch(r"[0-9]{1,9}", key) for key in labels)
     numbered: dict[str, Any] = labels if labels and is_counted else {}
     names = [numbered[key] for key in sorted(numbered, key=int)]
     known = {"channel_order": "rgb", "known_from": "preprocessor_config.json"} | _resize_of_hugging_face(said)
@@ -200,12 +208,10 @@ def _side_of(said: Any) -> int | None:
 
 def _normalization(means: Any, stds: Any, white: float) -> dict[str, Any]:
     """Mean and scale of (pixel / white - mean) / std; nothing for what is no three numbers each."""
-    rows = [means, stds]
-    if not all(isinstance(row, list) and len(row) == 3 and all(type(x) in (int, float) for x in row) for row in rows):
+    mean, std = three_numbers(means), three_numbers(stds)
+    if not mean or not std or min(std) < _LEAST:
         return {}
-    if min(stds) <= 0:
-        return {}
-    return {"mean": tuple(white * mean for mean in means), "scale": tuple(1 / (white * std) for std in stds)}
+    return {"mean": tuple(white * number for number in mean), "scale": tuple(1 / (white * number) for number in std)}
 
 
 _READERS: tuple[Callable[[OnnxModel, Files], Stated | None], ...] = (

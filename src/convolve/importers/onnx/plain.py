@@ -305,10 +305,6 @@ def _one_hot(call: Call) -> Tensor:
     return call.like(x, key)
 
 
-def _identity(call: Call) -> Value:
-    return call.value()
-
-
 def _constant(call: Call) -> Constant:
     for name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
         if name in call.attributes:
@@ -363,7 +359,7 @@ PLAIN_RULES: dict[str, Rule] = {
     "Where": _select,
     "Cast": _cast,
     "CastLike": _cast_like,
-    "Identity": _identity,
+    "Identity": Call.value,
     "Constant": _constant,
     "Dropout": _dropout,
     "ImageScaler": _image_scaler,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from convolve.atomic import read_ordinary
+from convolve.importers.loader import three_numbers
 from convolve.models.packages import Published
 
 _MOST_BYTES = 1 << 22
@@ -38,10 +39,9 @@ def _published(said: Any) -> Published | None:
     if not isinstance(said, dict):
         return None
     size, ratio = said.get("input_size"), said.get("crop_pct", 1.0)
-    mean, std = (said.get(name) or [] for name in ("mean", "std"))
-    rows = [row for row in (mean, std) if isinstance(row, list) and len(row) == 3]
-    numbers = [number for row in rows for number in row] + [ratio]
-    fits = len(rows) == 2 and all(type(number) in (int, float) for number in numbers) and min(std) > 0 < ratio <= 1
-    if not fits or not isinstance(size, list) or len(size) != 3 or not all(type(side) is int for side in size):
+    mean, std = (three_numbers(said.get(name)) for name in ("mean", "std"))
+    if not mean or not std or min(std) < 1e-30 or type(ratio) not in (int, float) or not 0 < ratio <= 1:
         return None
-    return Published(size[1], tuple(mean), tuple(std), ratio) if 1 <= size[1] <= 1 << 14 else None
+    if not isinstance(size, list) or len(size) != 3 or not all(type(side) is int for side in size):
+        return None
+    return Published(size[1], mean, std, ratio) if 1 <= size[1] <= 1 << 14 else None
