@@ -40,14 +40,15 @@ class FittedHead:
 
 
 def fit_head(
-    spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
+    spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path,
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
-    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
+    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`,
+    also by a run that goes on and was ended before it had done so.
 
     None where the head is not fresh, or not linear. An unfinished run fits again when it goes on: to the same bits.
     """
-    if initial and start and not workers.rank:
+    if initial and not workers.rank and not (start / "model.json").exists():
         model.save(start)
     if initial is None or not initial.has_fresh_head or HEAD_HIDDEN in dict(model.module.named_modules()):
         return None

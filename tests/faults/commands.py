@@ -224,6 +224,7 @@ COMMANDS: dict[str, Command] = {
          "--set=model.freeze=all", "--set=model.head=linear", "--out", "run"),
         done=_FINISHED,
     ),
+    "train --teacher": Command(train("--teacher", f"{INPUTS}/run"), done=_FINISHED),
     "reproduce": Command(
         ("reproduce", "mnist", "--seeds", "2", "--data", f"{INPUTS}/digits", "--set=model.variant=tiny", *_THREADS,
          "--set=run.global_batch_size=32", "--set=run.epochs=1", "--set=run.precision=fp32"),
