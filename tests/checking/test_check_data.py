@@ -132,7 +132,7 @@ def test_what_a_finding_says(folder: Path, convolve: Convolve) -> None:
     assert (outcome.code, outcome.err) == (3, "")
     lines = outcome.out.splitlines()
     place = f"{folder}/train_map.txt: line"
-    assert lines[0] == "blanks where tabs belong: 1"
+    assert lines[0] == "blanks instead of tabs: 1"
     assert lines[1].startswith(f"  {place} 30: two or three columns") and "sed -i" in lines[1]
     leak = f"{place} 22: {folder}/train/21.jpg: is the same as {folder}/test_map.txt: line 1: {folder}/test/40.jpg"
     assert f"  {leak}; labels: here bee, there ant; take it out of the training part" in lines

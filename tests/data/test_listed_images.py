@@ -89,7 +89,9 @@ def test_map_files_of_windows(start: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     if start:
         found = check_data(Path("map.txt"), threads=1).findings.kept[0]
-        assert found.what == f"{start}img\\0.png is not there" and "say with --root DIR where it lies now" in found.mend
+        assert (
+            found.what == f"{start}img\\0.png is not there" and "name its present folder with --root DIR" in found.mend
+        )
     source = open_list(Path("map.txt"), options=DataOptions(root=Path() if start else None))
     assert shown(source) == {0: 0, 1: 1, 2: 0, 3: 1}
     (tmp_path / "lists").mkdir()

@@ -70,7 +70,7 @@ def test_nothing_is_written_elsewhere(language: str, what: str, places: Path, co
     text = f'stderr = "{places}/victim/x"' if what == "more" else f"{places}/victim/x"
     name = config(network=OLDER[language], **{what: text})
     before = files_in(places)
-    assert_failed(convolve("run", name), 2, "victim/x", "--allow-outside lets it")
+    assert_failed(convolve("run", name), 2, "victim/x", "--allow-outside permits it")
     assert files_in(places) == before
 
 

@@ -1,4 +1,4 @@
-"""Affine: rotation, scale, shear and translation of a batch by bilinear sampling, zeros moving in."""
+"""Affine: rotation, scale, shear and translation of a batch by bilinear sampling; zeros fill the border."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,8 @@ from convolve.transforms.transform import Tensor, Transform, WholeBatch, require
 
 @dataclass(frozen=True)
 class Affine(Transform):
-    """Rotate, scale each axis, shear and shift by amounts drawn uniformly within plus-minus these; zeros move in."""
+    """Rotate, scale each axis, shear and shift by uniform random amounts within plus-minus these; zeros fill the
+    border."""
 
     degrees: float = 10.0
     scale_fraction: float = 0.1
@@ -34,7 +35,7 @@ class Affine(Transform):
         return matrices
 
     def apply_batch(self, images_NCHW: Tensor, matrices_N23: NDArray[np.float32]) -> Tensor:
-        """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
+        """The images sampled where `matrices_N23` map each pixel: float32, not rounded."""
         import torch
         from torch.nn import functional as F
 
@@ -43,7 +44,7 @@ class Affine(Transform):
         # a thirtieth of F.affine_grid's time.
         x_W, y_H = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
         homogeneous = np.stack([np.tile(x_W, height), np.repeat(y_H, width), np.ones(height * width)], axis=1)
-        # grid_sample wants -1..1 over the image.
+        # grid_sample takes coordinates in -1..1.
         half = np.array([width / 2, height / 2])
         matrices = torch.from_numpy((matrices_N23 / half[:, None]).transpose(0, 2, 1).astype(np.float32))
         grid = torch.from_numpy(homogeneous.astype(np.float32)) @ matrices

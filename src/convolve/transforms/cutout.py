@@ -27,7 +27,7 @@ class Cutout(Transform):
         return rng.integers((0, 0), (height, width), size=(count, 2), dtype=np.int64)
 
     def apply_batch(self, images_NCHW: Tensor, centers_N2: NDArray[np.int64]) -> Tensor:
-        """A copy with the squares, as much of them as lies within the image, at `value`."""
+        """A copy in which the squares, clipped to the image, have gray level `value`."""
         import torch
 
         starts_N2 = centers_N2 - self.pixels // 2

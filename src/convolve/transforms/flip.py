@@ -35,7 +35,7 @@ class Flip(Transform):
 class AlternatingFlip(Transform):
     """Mirror half of the images, left to right, in one pass over the data and the other half in the next.
 
-    Two passes show each image both ways, where `Flip` shows half of them twice the same. Source: Jordan (2024),
+    Two passes show each image both ways; with `Flip`, half of the images look the same twice. Source: Jordan (2024),
     arXiv:2404.00498, section 3.6.
     """
 

@@ -19,7 +19,7 @@ from convolve.transforms.transform import (
 
 @dataclass(frozen=True)
 class Pad(Transform):
-    """Add `pixels` of gray level `value` on every side, or, where that is given, `side_ratio` of the shorter side."""
+    """Add `pixels` of gray level `value` on every side, or `side_ratio` of the shorter side if that is given."""
 
     pixels: int = 4
     value: int = 0

@@ -1,4 +1,4 @@
-"""Shift: whole-pixel translation of a batch, zeros moving in."""
+"""Shift: translation of a batch by whole pixels; zeros fill the border."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from convolve.transforms.transform import Tensor, Transform, WholeBatch, require
 
 @dataclass(frozen=True)
 class Shift(Transform):
-    """Move the image by up to `pixels` in each direction, whole pixels, zeros moving in."""
+    """Move the image by up to `pixels` in each direction, by whole pixels; zeros fill the border."""
 
     pixels: int = 2
 
@@ -33,7 +33,7 @@ class Shift(Transform):
         count, _, height, width = images_NCHW.shape
         border = int(np.abs(offsets_N2).max(initial=0))
         padded_NCHW = F.pad(images_NCHW, (border,) * 4).numpy()
-        windows_NCYXHW = sliding_window_view(padded_NCHW, (height, width), (2, 3))  # Y, X: where a window begins
+        windows_NCYXHW = sliding_window_view(padded_NCHW, (height, width), (2, 3))  # Y, X: where a window starts
         down_N, right_N = (border - offsets_N2).T
         return torch.from_numpy(windows_NCYXHW[np.arange(count), :, down_N, right_N])
 
