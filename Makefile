@@ -6,7 +6,7 @@ PYTHONS ?= python3.11 python3.13
 TIMES ?= 1
 RUNTIME_PYTHONS ?= $(PYTHON)
 
-.PHONY: check quick style types test windows slow-tests coverage package release processors attack faults elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
+.PHONY: check quick style types test windows macos slow-tests coverage package release processors attack faults elastic benchmarks benchmarks-short tables agents docs gallery runtimes cntk-suite cntk-round-trip
 
 check: style types test
 
@@ -26,7 +26,10 @@ test:
 	$(PYTEST) -n 2
 
 windows:  ## all tests by Windows' rules, as far as Linux can have them (tests/windows): hours. TESTS="tests/data tests/formats"
-	PYTHONPATH=$(CURDIR)/tests/windows$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m pytest $(TESTS)
+	PYTHONPATH=$(CURDIR)/tests/windows$${PYTHONPATH:+:$$PYTHONPATH} $(PYTEST) $(TESTS)
+
+macos:  ## as `windows`, by macOS' rules
+	CONVOLVE_SYSTEM=macOS PYTHONPATH=$(CURDIR)/tests/windows$${PYTHONPATH:+:$$PYTHONPATH} $(PYTEST) $(TESTS)
 
 slow-tests:  ## all tests; tests/slow_tests.txt, which `quick` leaves out, as they are now
 	$(PYTHON) -m pytest -n 2 --renew-slow-tests

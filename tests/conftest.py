@@ -18,6 +18,7 @@ import pytest
 from command_line import Convolve, Outcome
 from convolve.formats.idx import read_idx
 from idx_files import write_idx
+from lacking import lacking
 
 os.environ.pop("CONVOLVE_CACHE", None)  # tests say themselves where the cache is
 TRAIN_IMAGES, TEST_IMAGES = 600, 150  # of the 4,000 and 1,000 of the sample
@@ -44,10 +45,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Processor time, as a busy machine makes every test slow by the clock."""
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module that cannot be imported where this system lacks something."""
+    report = yield
+    excinfo = report.call.excinfo
+    if report.failed and excinfo and (reason := lacking(excinfo.value.__cause__ or excinfo.value)):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), 0, f"Skipped: {reason}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Processor time, as a busy machine makes every test slow by the clock; and what this system lacks."""
     global last_test_ended  # noqa: PLW0603
     report = yield
+    if report.failed and call.excinfo and (reason := lacking(call.excinfo.value)):
+        report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
     if call.when == "teardown":
         now = processor_seconds()
         report.user_properties.append(("seconds", now - last_test_ended))

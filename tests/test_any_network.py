@@ -141,7 +141,7 @@ def test_several_heads_in_one_file(two_heads: str, tmp_path: Path, picture: Path
     some = ["--output", "gender", "--output", "prob_age"]
     assert convolve("convert", two_heads, "--to", "onnx", "--out", tmp_path / "some.onnx", *some).code == 0
     assert [port.name for port in onnxruntime.InferenceSession(tmp_path / "some.onnx").get_outputs()] == some[1::2]
-    assert_refused(convolve("predict", tmp_path / "folder", "x.png"), 4, "a network that is no classifier")
+    assert_refused(convolve("predict", tmp_path / "folder", "x.png"), 4, "a network that is not a classifier")
     refused = convolve("convert", two_heads, "--to", "onnx", "--out", tmp_path / "b.onnx", "--with-preprocessing")
     assert_refused(refused, 2, "--with-preprocessing of --to onnx: only for classifiers of images")
 
@@ -220,5 +220,5 @@ def test_a_module_of_ones_own_becomes_a_model(tmp_path: Path, picture: Path) -> 
         wanted = module((pixels - 100) * 0.01).softmax(1)[0]
     assert dict(answers) == pytest.approx(dict(zip("abc", wanted.tolist(), strict=True)), abs=1e-5)
     assert [p for p in model.module.parameters() if p.requires_grad]
-    with pytest.raises(UsageError, match="gives 3 scores, there are 2 names"):
+    with pytest.raises(UsageError, match="gives 3 scores, but there are 2 class names"):
         Model.from_module(module, preprocess, ["a", "b"])

@@ -40,8 +40,8 @@ SETTINGS = [
     (["data.validation_fraction=0.9999"], 2, ["data.validation_fraction", "nothing of 600 images"]),
     (["data.order=cntk"], 2, ["data.order=cntk", "convolve prepare mnist"]),
     (["run.early_stopping_epochs=1"], 2, ["run.early_stopping_epochs", "run.keep=best"]),
-    (["data.target=number"], 3, ["its labels are for data.target=class, not number"]),
-    (["data.target=classes"], 3, ["its labels are for data.target=class, not classes"]),
+    (["data.target=number"], 3, ["its labels suit data.target=class, not number"]),
+    (["data.target=classes"], 3, ["its labels suit data.target=class, not classes"]),
     (
         ["data.target=number", "run.criterion=cross_entropy"],
         2,
@@ -50,8 +50,8 @@ SETTINGS = [
     (["run.device=gpu"], 2, ["run.device", "'gpu'"]),
     (["run.device=cuda:99"], 2, ["run.device=cuda:99", "convolve doctor"]),
     (["run.device=cpu", "run.precision=fp16"], 2, ["run.precision=fp16", "bf16, fp32 or auto"]),
-    (["run.epochs"], 2, ["--set wants PATH=VALUE", "'run.epochs'"]),
-    (["=3"], 2, ["--set wants PATH=VALUE"]),
+    (["run.epochs"], 2, ["--set takes PATH=VALUE", "'run.epochs'"]),
+    (["=3"], 2, ["--set takes PATH=VALUE"]),
 ]
 
 

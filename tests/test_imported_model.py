@@ -234,7 +234,7 @@ def _alter(folder: Path, **values: Any) -> None:
         ({"class_names": ["cat"]}, "classes have names"),
         ({"class_names": [[]] * 10}, "must be a text"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "mean": []}}, "mean"),
-        ({"preprocess": {"channels": 1, "height": 16, "width": 16}}, "preprocessing makes"),
+        ({"preprocess": {"channels": 1, "height": 16, "width": 16}}, "preprocessing gives"),
         ({"preprocess": {"channels": 3, "height": 16, "width": 16, "resize": "warp"}}, "resize"),
     ],
 )

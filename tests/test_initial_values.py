@@ -132,7 +132,7 @@ def test_a_recipe_prints_the_losses_of_its_cntk_program(convolve: Convolve, tmp_
 def test_a_network_with_other_initial_values_is_refused(convolve: Convolve, tmp_path: Path) -> None:
     settings = ("--set=model.name=resnet", "--set=model.variant=tiny", "--set=run.initial_values=cntk")
     outcome = convolve("train", "mnist", "--data", "sample", "--epochs", "1", *settings, "--out", tmp_path / "run")
-    assert_refused(outcome, 2, "run.initial_values=cntk: ResNet begins with values of its own")
+    assert_refused(outcome, 2, "run.initial_values=cntk: ResNet has its own initial values")
 
 
 def test_a_run_that_goes_on_draws_the_same_masks(tmp_path: Path) -> None:

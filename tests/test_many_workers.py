@@ -296,5 +296,5 @@ def test_what_worker_0_refuses_ends_all(tiny_mnist: Path, tmp_path: Path) -> Non
     (tmp_path / "run" / "thesis.tex").write_text("mine")
     ended = outcomes(start_two(tmp_path / "logs", command(tiny_mnist, tmp_path / "run")))
     assert [each.code for each in ended] == [2, 1]
-    assert "holds other files and no run" in ended[0].err
+    assert "holds other files, but no run" in ended[0].err
     assert "convolve: worker 1: " in ended[1].err and " has ended; see its message" in ended[1].err

@@ -76,22 +76,22 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
     "other network": (
         altered(model=TINY | {"variant": ""}),
         3,
-        ["weights.safetensors does not fit it", "conv1"],
+        ["weights.safetensors does not fit the network", "conv1"],
     ),
     "sizes that nobody has": (
         altered(preprocess=SIZE | {"height": 60_000, "width": 60_000}, model=TINY | {"variant": ""}),
         3,
-        ["weights.safetensors does not fit it"],
+        ["weights.safetensors does not fit the network"],
     ),
     "endless weights": (
         replaced("weights.safetensors", lambda path: path.symlink_to("/dev/zero")),
         3,
-        ["weights.safetensors: it is no ordinary file"],
+        ["weights.safetensors: it is not a regular file"],
     ),
     "weights from a pipe": (
         replaced("weights.safetensors", os.mkfifo),
         3,
-        ["weights.safetensors: it is no ordinary file"],
+        ["weights.safetensors: it is not a regular file"],
     ),
     "head of a folder": (replaced("model.json", Path.mkdir), 3, ["cannot read", "model.json: Is a directory"]),
     "a text for an error": (
@@ -100,7 +100,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], int, list[str]]] = {
         ["model.json is damaged (training_info.test_error must be a number, got 'small')"],
     ),
     "an error above all": (altered(training_info={"test_error": 2}), 3, ["test_error must be between 0 and 1, got 2"]),
-    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit it", "fc2"]),
+    "fewer classes": (altered(class_names=["cat", "dog"]), 3, ["does not fit the network", "fc2"]),
 }
 
 

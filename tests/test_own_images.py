@@ -146,7 +146,7 @@ def test_columns_and_root_go_wherever_data_goes(convolve: Convolve, run: Path, p
     given = ("--columns", "image=photo,label=color", "--root", photos)
     settings = [f"--set={word}" for word in SETTINGS]
     outcome = convolve("train", "cifar10-aug", "--data", place, "--out", tmp_path / "run", *settings)
-    assert_refused(outcome, 3, "line 1: no column of the images", "there is photo, color", "--columns image=NAME")
+    assert_refused(outcome, 3, "line 1: no column of images", "there is photo, color", "--columns image=NAME")
     assert not (tmp_path / "run" / "model").exists()
     outcome = convolve("train", "cifar10-aug", "--data", place, "--out", tmp_path / "run", *settings, *given)
     assert outcome.code == 0, outcome.err

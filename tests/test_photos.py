@@ -100,9 +100,9 @@ def test_the_packaged_weights_are_those_of_efficientnet_lite0() -> None:
     ("asked", "said"),
     [
         ("hole", "did you mean 'whole'"),
-        ("auto:soon", "a number of minutes comes behind auto:, as in auto:5"),
-        ("auto:0", "must be auto:MINUTES, of more than 0"),
-        ("auto:nan", "must be auto:MINUTES, of more than 0"),
+        ("auto:soon", "auto: takes a number of minutes, for example auto:5"),
+        ("auto:0", "must be auto:MINUTES, with more than 0"),
+        ("auto:nan", "must be auto:MINUTES, with more than 0"),
     ],
 )
 def test_a_plan_that_is_none(installed: None, asked: str, said: str) -> None:
@@ -126,7 +126,7 @@ def test_a_plan_that_starts_from_weights_needs_them(missing: None) -> None:
 
 
 def test_how_long_another_network_takes_nobody_knows(installed: None) -> None:
-    assert "how long depends on that network" in planned(resolve("photos", {"model.start": "net.onnx"}), 10, 5)[1]
+    assert "its time depends on the start" in planned(resolve("photos", {"model.start": "net.onnx"}), 10, 5)[1]
 
 
 def test_the_page_shows_the_ladder() -> None:
@@ -168,7 +168,7 @@ def test_show_lists_the_ladder_and_the_plan_for_some_data(pictures: Path, convol
     for name in LADDER | FROM_SCRATCH:
         assert f"# plan {name} " in shown.out
     assert "photographs" in convolve("show", "photos", "--data", pictures).out
-    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "holds no labeled images")
+    assert_refused(convolve("show", "photos", "--data", pictures / "none"), 3, "does not exist")
 
 
 def test_the_recipe_needs_data(convolve: Convolve, tmp_path: Path) -> None:

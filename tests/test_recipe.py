@@ -79,16 +79,16 @@ def test_set(path: str, text: str, value: object) -> None:
             "torch.adamv",
             r"optimizer\.name: unknown optimizer 'torch\.adamv'; did you mean 'torch\.adam",
         ),
-        ("optimizer.arguments.betas", "0.9:0.9", r"for those of torch\.optim, not for momentum_sgd"),
-        ("adjust.every_epochs", "2", r"adjust is now called plateau"),
+        ("optimizer.arguments.betas", "0.9:0.9", r"for optimizers of torch\.optim, not for momentum_sgd"),
+        ("adjust.every_epochs", "2", r"adjust was renamed to plateau"),
         ("plateau.every_epoch", "2", r"plateau\.every_epoch: unknown field .*did you mean 'every_epochs'"),
         ("plateau", "2", r"plateau has fields of its own .*plateau\.every_epochs"),
-        ("optimizer.vector_rate", "2", r"optimizer\.vector_rate is now called optimizer\.bias_lr"),
+        ("optimizer.vector_rate", "2", r"optimizer\.vector_rate was renamed to optimizer\.bias_lr"),
         ("data.progressive_sizes", "12.5", r"data\.progressive_sizes must be parts up to 1, or whole numbers"),
         ("data.damaged_limit", "-1", r"data\.damaged_limit must be at least 0"),
         ("model.dropout", "", r"model\.dropout must be at least one value"),
         ("optimizer.momentum", "-1", r"optimizer\.momentum must be time constants"),
-        ("schedule.learning_rates", "0.1*0:0.01", r"schedule\.learning_rates must be a number of times of at least 1"),
+        ("schedule.learning_rates", "0.1*0:0.01", r"schedule\.learning_rates must be a repeat count of at least 1"),
         ("schedule.learning_rates", "0.1*300000000", r"at most 100,000 numbers, got '0\.1\*300000000'"),
         ("schedule.learning_rates", "0.1:" * 100_000 + "0.1", r"at most 100,000 numbers"),
         (
@@ -116,6 +116,8 @@ def test_refused_by_path(path: str, text: str, message: str) -> None:
         ('{"name": "a", "run": {"epochs": 1', r"line 1, column"),
         ("[1, 2]", r"a recipe is a mapping"),
         ("{}", r"name is missing"),
+        ('{"name": "../../x"}', r"name: no folder can be called '../../x'"),
+        ('{"name": "nul"}', r"name: no folder"),
         (
             '{"name": "a", "data": {"train_transforms": [{"kind": "shft"}]}}',
             r"data\.train_transforms\[0\]\.kind: .*'shift'",
@@ -133,11 +135,11 @@ def test_bad_files_name_the_place(content: str, message: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.yaml", "name: &x a\nrun:\n  seed: *x\n", r"line 3, column 9: not YAML: a recipe has no aliases"),
-        ("a.yaml", "a: &a {<<: *a}\n", r"a recipe has no aliases"),
+        ("a.yaml", "name: &x a\nrun:\n  seed: *x\n", r"line 3, column 9: not YAML: a recipe must not use YAML aliases"),
+        ("a.yaml", "a: &a {<<: *a}\n", r"a recipe must not use YAML aliases"),
         ("a.yaml", "name: a\nrun:\n  epochs: " + "[" * 5000, r"nested too deeply"),
         ("a.json", "[" * 100_000, r"nested too deeply"),
-        ("a.json", " " * (1 << 20) + "{}", r"1,048,578 bytes, at most 1,048,576 are expected"),
+        ("a.json", " " * (1 << 20) + "{}", r"1,048,578 bytes, but at most 1,048,576 are expected"),
     ],
 )  # fmt: skip
 def test_files_that_stand_for_more_than_they_hold(name: str, content: str, message: str, tmp_path: Path) -> None:
@@ -225,10 +227,13 @@ def test_image_fields_that_are_refused(setting: str, text: str, message: str) ->
     ("settings", "message"),
     [
         ({"quantization_bits": "3"}, "distributed.quantization_bits must be one of 32, 16, 8, 4, 2, 1, got 3"),
-        ({"method": "block_momentum"}, "block_samples and distributed.method=block_momentum .* need each other"),
-        ({"block_samples": "64"}, "block_samples and distributed.method=block_momentum .* need each other"),
+        ({"method": "block_momentum"}, "block_samples and distributed.method=block_momentum .* must be given together"),
+        ({"block_samples": "64"}, "block_samples and distributed.method=block_momentum .* must be given together"),
         ({"method": "block_momentum", "block_samples": "64", "quantization_bits": "1"}, "is for method=gradients"),
-        ({"method": "model_averaging", "block_samples": "64", "nesterov": "false"}, "not for .*=model_averaging"),
+        (
+            {"method": "model_averaging", "block_samples": "64", "nesterov": "false"},
+            "do not apply to .*=model_averaging",
+        ),
         ({"block_momentum_time_constant": "-1"}, "block_momentum_time_constant must be at least 0, got -1.0"),
         ({"block_learning_rate": "0"}, "block_learning_rate must be above 0"),
     ],
@@ -258,8 +263,8 @@ def test_trainings_without_a_beginning_or_an_end_are_refused(settings: dict[str,
 def test_workers_that_take_local_steps_have_no_average_and_no_rollback() -> None:
     apart = {"distributed.method": "block_momentum", "distributed.block_samples": 64}
     for setting, message in (
-        ("run.ema_epochs", r"run\.ema_epochs is of"),
-        ("plateau.every_epochs", "rollback is of"),
+        ("run.ema_epochs", r"run\.ema_epochs needs one network"),
+        ("plateau.every_epochs", "rollback needs one network"),
     ):
         with pytest.raises(UsageError, match=message):
             with_values(load_recipe("mnist"), apart | {setting: 1})

@@ -95,5 +95,5 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
             read_record(tmp_path / name, Record, "write it again")
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)  # takes no room
-    with pytest.raises(DataError, match="1,099,511,627,776 bytes, at most"):
+    with pytest.raises(DataError, match="1,099,511,627,776 bytes, but at most"):
         read_record(tmp_path / "large", Record, "write it again")

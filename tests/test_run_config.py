@@ -153,7 +153,7 @@ def test_a_rate_that_adjusts_itself(convolve: Convolve, config: list[str], tmp_p
     rates = [float(rate) for rate in re.findall(r"learningRatePerSample = (\S+);", outcome.err)]
     fallen = [0.02, 0.02, 0.0002, 2e-6]  # the first one is only noted
     assert sorted({*rates}, reverse=True) == pytest.approx(sorted({*fallen}, reverse=True))
-    assert "the learning rate is now 1e-06 times the last one of the list" in outcome.err
+    assert "the learning rate is now 1e-06 times the last one in the list" in outcome.err
     assert load(tmp_path / "out" / "net").training_info.epochs < 9
 
 
@@ -258,7 +258,7 @@ def test_translation(convolve: Convolve, config: list[str], tmp_path: Path) -> N
     step = read_job(config).steps[0]
     assert isinstance(step, TrainStep)
     assert from_mapping(yaml.safe_load(text)) == recipe_of(step)
-    assert "CNTK: always so in BrainScript" in text
+    assert "CNTK: always true in BrainScript" in text
     assert load(tmp_path / "net.network").class_names == ("0", "1", "2")
 
 

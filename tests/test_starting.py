@@ -175,7 +175,9 @@ def test_a_network_that_is_no_classifier_becomes_one(gives_maps: bool, photograp
     shapes = {"images": (3, 16, 16)}, {"out": (3, 16, 16) if gives_maps else (1,)}
     Network(NoClassifier(gives_maps).eval(), *shapes).export(net)
     if gives_maps:
-        with pytest.raises(UnsupportedError, match=r"net\.onnx: no output is a score .* reads with model\.cut=NODE"):
+        with pytest.raises(
+            UnsupportedError, match=r"net\.onnx: no output is a score .* attached to with model\.cut=NODE"
+        ):
             started(STANDING, net, photographs, tmp_path / "run")
     else:
         assert (
@@ -203,7 +205,7 @@ def flat(tmp_path: Path) -> Path:
 
 def test_what_cannot_be_is_refused_in_one_sentence(photographs: Path, tmp_path: Path, convolve: Convolve) -> None:
     path = flat(tmp_path)
-    with pytest.raises(UsageError, match=r"images of 8x8 only: .*; leave data\.image_size out, or let model\.cut"):
+    with pytest.raises(UsageError, match=r"images of 8x8 only: .*; leave data\.image_size out, or truncate"):
         train(
             resolve(STANDING, {"model.start": str(path), "data.image_size": 16}),
             data=str(photographs), out=tmp_path / "run",
@@ -248,7 +250,7 @@ def test_arch_says_which_network_a_checkpoint_holds(photographs: Path, tmp_path:
     assert_refused(convolve("train", "mnist", *words, "--arch", "resnet18"), 3, "does not fit resnet18: ")
     outcome = convolve("train", "mnist", *words, "--arch", "resnet20", "--threads", 1)
     assert outcome.code == 0, outcome.err
-    assert "fc of 5 classes, gives way to a fresh linear head for 3 classes" in outcome.err
+    assert "fc of 5 classes, is replaced by a new linear head for 3 classes" in outcome.err
     recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert (recipe["model"]["start"], recipe["model"]["arch"]) == (str(tmp_path / "net.pth"), "resnet20")
     assert "start" not in json.loads((tmp_path / "run" / "model" / "model.json").read_text())["model"]
@@ -263,9 +265,9 @@ def test_without_epochs_the_training_is_the_fit_of_a_head(photographs: Path, tmp
     notes: list[str] = []
     run = train(recipe, data=str(photographs), out=tmp_path / "run", progress=lambda kind, values: notes.append(
         str(values.get("message"))))  # fmt: skip
-    assert any("gives way to a fresh linear head for 3 classes" in note for note in notes)
+    assert any("is replaced by a new linear head for 3 classes" in note for note in notes)
     confidence = run.model.confidence
     assert confidence and confidence.record.learned_from == "cross-validation"
     assert run.model.module.head.weight.any()  # type: ignore[union-attr, operator]
-    with pytest.raises(UsageError, match=r"model\.head=mlp is trained in epochs"):
+    with pytest.raises(UsageError, match=r"model\.head=mlp needs training"):
         train(resolve(recipe, {"model.head": "mlp"}), data=str(photographs), out=tmp_path / "mlp")

@@ -131,7 +131,7 @@ def test_numbers_from_table_to_answer(criterion: str, pictures: Path, tmp_path: 
     assert "shine: answer by label" in page and "root mean squared error" in page
     assert_refused(convolve("predict", run, pictures / "07.png", "--top", 2), 2, "--top", "numbers")
     other = convolve("evaluate", run, run, "--data", table)
-    assert_refused(other, 2, "two models are compared by errors")
+    assert_refused(other, 2, "only models that give each image one class")
 
 
 @pytest.mark.parametrize("target", ["classes", "number"])
@@ -178,7 +178,7 @@ def test_numbers_come_with_intervals_that_hold_the_true_one(
     assert len(record["within"]) == 2 and record["temperature"] == 1 and "least_probability" not in record
     told = json.loads(convolve("evaluate", run, "--data", table, *columns, "--json").out)
     assert min(told["within"]) >= 0.4 and told["coverage"] == 0.8 and told["accepted"] >= 0.5
-    assert "intervals hold an image's own number" in convolve("evaluate", run, "--data", table, *columns).out
+    assert "intervals contain the true number" in convolve("evaluate", run, "--data", table, *columns).out
 
     cv2.imwrite(str(tmp_path / "strange.png"), np.tile(np.uint8([[[255, 0, 255]], [[0, 255, 0]]]), (8, 16, 1)))
     asked = [pictures / "07.png", tmp_path / "strange.png"]
@@ -223,5 +223,5 @@ def test_several_classes_know_what_is_none_of_them(pictures: Path, tmp_path: Pat
     assert json.loads(convolve("evaluate", run, "--data", tags, "--json").out)["accept"] == 0.9
     assert "none of these" in convolve("predict", run, *asked).out
     assert "How sure it is" in (run / "report.html").read_text()
-    assert_refused(convolve("predict", run, *asked, "--coverage", "0.8"), 2, "--coverage is for a model of one class")
+    assert_refused(convolve("predict", run, *asked, "--coverage", "0.8"), 2, "--coverage is for models of one class")
     assert_file_is_as_sure(convolve, run, tmp_path / "sure.onnx", asked)

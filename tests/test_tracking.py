@@ -222,7 +222,7 @@ def test_a_tracker_that_fails_costs_no_training(
     monkeypatch.setitem(TRACKERS.rows, "fails", Fails)
     outcome = convolve("train", "mnist", *tiny, "--log", "fails", "--out", tmp_path / "run")
     assert outcome.code == 0 and (tmp_path / "run" / "report.html").is_file()
-    said = "warning: --log fails: OSError: the line is dead; it hears no more of this run\n"
+    said = "warning: --log fails: OSError: the line is dead; it gets no more of this run\n"
     assert outcome.err.count(said) == outcome.err.count("warning") == 1
     assert Fails.told == [("begin", "run", EPOCHS)]
 

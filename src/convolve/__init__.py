@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from convolve.report import write_report
     from convolve.run import train
 
-# Public name -> where it lives. Importing convolve loads none of them: `convolve --help` must not wait for torch.
+# Public name -> its module. Importing convolve loads none of them: `convolve --help` must not wait for torch.
 _HOMES = {
     "ConvolveError": "errors", "Model": "model", "Prediction": "prediction", "load": "loading",
     "load_graph": "network", "Network": "network", "Recipe": "recipe", "write_report": "report", "Run": "outcome",

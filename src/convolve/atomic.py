@@ -1,4 +1,4 @@
-"""Files appear under their final name whole or not at all, and folders have one process at work."""
+"""Files appear under their final name complete or not at all, and only one process at a time works in a folder."""
 
 import atexit
 import errno
@@ -22,12 +22,14 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.locks import Lock, hold
 
 _PAUSES_SECONDS = 0.01, 0.05, 0.2, 0.5  # between tries to rename
+_LONGEST_PATH = 259  # letters; MAX_PATH without the zero at its end
+_LONG_PATH = _LONGEST_PATH - 2 * len(".123456789012.tmp")  # one that may have become too long in the making
 _SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # what `replacing` makes
 
 
 def temporary_beside(final: Path) -> Path:
-    """A name that nobody can know before: in a folder that others write to, a link could lie there."""
+    """A temporary name that cannot be guessed: in a folder that others can write to, a link could already lie there."""
     return final.with_name(f".{final.name}.{secrets.randbelow(10**12)}.tmp")
 
 
@@ -35,9 +37,9 @@ def temporary_beside(final: Path) -> Path:
 def replacing(path: str | Path, by: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it takes `path`'s place, on failure it is removed.
 
-    What a killed process left that was to write `path` is removed first. A full or read-only disk raises
-    `ConvolveError` that names `path`; what stood there before stays. One of many files, 70,000 perhaps, comes there
-    `by` way of a name that its writer sweeps once: nothing is looked for then, and the disk is not waited for.
+    Leftovers of killed processes that wrote `path` are removed first. A full or read-only disk raises `ConvolveError`
+    that names `path`; an earlier file there stays. For one of many files, 70,000 perhaps, pass the temporary name `by`:
+    then nothing is searched for leftovers (the caller sweeps once), and the data is not synced to disk.
     """
     final = Path(path)
     temporary, held = by or temporary_beside(final), None
@@ -62,10 +64,10 @@ def replacing(path: str | Path, by: Path | None = None) -> Iterator[Path]:
 
 
 def _made(make: Callable[[Path], None], path: Path) -> Lock:
-    """Make a file or folder that others can tell from what a killed process left: its lock is returned."""
+    """Make a file or folder and lock it, which tells it from leftovers of killed processes. Returns the lock."""
     while True:
         make(path)
-        with suppress(FileNotFoundError):  # removed, as it was not locked yet
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             lock = _lock(path, wait=True)
             if lock.stands_for(path):
                 return lock
@@ -78,11 +80,11 @@ def _touch(path: Path) -> None:
 
 @contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
-    """Yield a path of the same name, for a file or a folder, in a folder of its own. On success all that lies there
-    comes to where `path` is, `path` last and with nothing left to do: what belongs beside it is there before it. On
-    failure nothing does.
+    """Yield a path of the same name, for a file or a folder, in a temporary folder of its own.
 
-    What a killed process left is removed. Links are replaced, not followed. Errors name `path`.
+    On success everything in that folder moves to the folder of `path`, `path` itself last, so that its companions are
+    there before it. On failure nothing moves. Leftovers of killed processes are removed. Links are replaced, not
+    followed. Errors name `path`.
     """
     final = Path(path)
     final = final.resolve() if final.is_dir() else final
@@ -98,11 +100,11 @@ def staged(path: str | Path) -> Iterator[Path]:
             put(beside, final.parent / beside.name)
         put(made, ready)
         staging.rmdir()
-        if final.is_dir():  # an empty one; Windows gives nothing the name of a folder
+        if final.is_dir():  # an empty one; on Windows nothing can be renamed to an existing folder
             final.rmdir()
         put(ready, final)
     except ConvolveError as error:
-        within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # of a TemporaryDirectory
+        within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # from TemporaryDirectory
         error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
         raise
     except OSError as error:
@@ -116,20 +118,21 @@ def staged(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """As `replacing`, an empty folder, which takes the name of none, or of an empty one."""
+    """As `replacing`, for a folder: yields an empty one that takes the place of `path`, which must be
+    missing or empty."""
     with staged(path) as folder:
         folder.mkdir()
         yield folder
 
 
 def _sync(path: Path) -> None:
-    with path.open("r+b") as file:  # Windows syncs by a handle that can write
+    with path.open("r+b") as file:  # Windows syncs only through a writable handle
         os.fsync(file.fileno())
 
 
 def put(made: Path, final: Path) -> None:
-    """Give `made` the name `final`. On Windows scanners of viruses and indexers open what was just written: for a
-    moment nobody can rename it then."""
+    """Give `made` the name `final`. On Windows, virus scanners and indexers briefly open new files, which cannot be
+    renamed meanwhile: it is tried again."""
     for pause in _PAUSES_SECONDS if sys.platform == "win32" else ():
         with suppress(PermissionError):
             made.replace(final)
@@ -140,16 +143,16 @@ def put(made: Path, final: Path) -> None:
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """`folder`, whose files are then replaced one by one; where there is none, one that gets its name when all is
-    there."""
+    """Yield `folder`, whose files are then replaced one by one; if it does not exist, a new folder that is renamed to
+    it when complete."""
     with nullcontext(folder) if folder.exists() else replacing_folder(folder) as place:
         yield place
 
 
 @contextmanager
 def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
-    """Yield a folder for what nobody needs afterwards, which no other user can enter. It is removed in the end, as are
-    those first that killed processes of this user left."""
+    """Yield a temporary folder that no other user can enter. It is removed at the end; those left by this user's killed
+    processes are removed first."""
     above = Path(tempfile.gettempdir())
     folder = above / f"{prefix}{secrets.randbelow(10**12)}"
     try:
@@ -169,9 +172,9 @@ def scratch(prefix: str = _SCRATCH) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path, wait: bool) -> Iterator[None]:
-    """Keep others who ask for `folder`, which exists, out of it; `UsageError` if one is inside and we do not `wait`.
+    """Lock the existing `folder` for this process; raises `UsageError` if another holds it and `wait` is false.
 
-    The system's lock (`locks.py`): it ends with the process, however that ends.
+    The operating system's lock (`locks.py`): it ends with the process, however that ends.
     """
     lock = _lock(folder, wait)
     try:
@@ -184,18 +187,19 @@ _in_use: dict[Path, Lock] = {}
 
 
 def keep_in_use(folder: Path) -> None:
-    """Until this process ends nobody gets the lock of `folder`; others may keep it in use, too."""
+    """Hold a shared lock of `folder` until this process ends: nobody can lock it exclusively meanwhile."""
     if folder not in _in_use:
-        with suppress(BlockingIOError):  # one who has it locked now
+        with suppress(BlockingIOError):  # somebody holds it exclusively now
             _in_use[folder] = lock = hold(folder, shared=True)
-            atexit.register(lock.close)  # on Windows a file stands for it
+            atexit.register(lock.close)  # on Windows a file stands for the folder
 
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """As `locked`, without waiting; makes `folder` if there is none, and removes it again if it stayed empty.
+    """As `locked`, without waiting; makes `folder` if it is missing, and removes it again if it stays empty.
 
-    Between the making and the locking others may come and go: the lock counts once it is on what the name stands for.
+    Others may remove and make it between our making and locking: the lock is valid once it is on the folder that has
+    the name.
     """
     lock, is_made = _make_and_lock(folder)
     while not lock.stands_for(folder):
@@ -211,15 +215,15 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def _make_and_lock(folder: Path) -> tuple[Lock, bool]:
-    """(what holds the lock, whether the folder was made here)."""
+    """(the lock, whether the folder was made here)."""
     while True:
         is_made = _make(folder)
-        with suppress(FileNotFoundError):  # removed by the one who made it
+        with suppress(FileNotFoundError):  # removed by the process that made it
             return _lock(folder, wait=False), is_made
 
 
 def _make(folder: Path) -> bool:
-    """Whether `folder` was not there and is made now."""
+    """Whether `folder` was missing and has now been made."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir()
@@ -240,19 +244,18 @@ def _lock(path: Path, wait: bool) -> Lock:
 
 
 def open_ordinary(path: str | Path) -> BufferedReader:
-    """A file, for reading. Raises OSError for what is none, too: pipes and devices, which never end, are not waited
-    for."""
+    """Open a file for reading. Raises OSError for anything else too: reading a pipe or device could wait forever."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     return os.fdopen(_ordinary(handle, path), "rb")
 
 
 def is_there(path: str | Path, is_file: bool = False) -> bool:
-    """Whether something, or a file, lies where a text says, whatever that is: too long for a name, or with a zero."""
+    """Whether a file (or anything) exists at a path that may be any text: too long for a name, or with a null byte."""
     return (os.path.isfile if is_file else os.path.exists)(path)
 
 
 def append_to(path: Path) -> TextIO:
-    """A text file that is gone on with, or made. Raises OSError for what is no file, a link too."""
+    """Open a text file for appending, or make it. Raises OSError for anything but a regular file, links included."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _ordinary(os.open(path, flags, 0o666), path)
@@ -266,20 +269,20 @@ def _ordinary(handle: int, path: str | Path) -> int:
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    raise OSError(errno.EINVAL, "it is no ordinary file", os.fspath(path))
+    raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
 
 
 def read_ordinary(path: str | Path, most_bytes: float = math.inf) -> bytes:
-    """The bytes of a file. Raises OSError, also for what is no file, and for one of more bytes."""
+    """The bytes of a file. Raises OSError, also for anything but a regular file, and for more than `most_bytes`."""
     with open_ordinary(path) as file:
         if (size := os.fstat(file.fileno()).st_size) > most_bytes:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, at most {most_bytes:,} are expected", os.fspath(path))
+            raise OSError(errno.EFBIG, f"{size:,} bytes, but at most {most_bytes:,} are expected", os.fspath(path))
         return file.read()
 
 
 @contextmanager
 def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
-    """As `open_ordinary`. Raises FileNotFoundError, and `error` for all else."""
+    """As `open_ordinary`. Raises FileNotFoundError, and `error` for every other failure."""
     try:
         with open_ordinary(path) as file:
             yield file
@@ -290,7 +293,7 @@ def opened(path: Path, error: type[ConvolveError]) -> Iterator[BufferedReader]:
 
 
 def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.inf) -> bytes:
-    """As `read_ordinary`. Raises FileNotFoundError, and `error` for all else."""
+    """As `read_ordinary`. Raises FileNotFoundError, and `error` for every other failure."""
     try:
         return read_ordinary(path, most_bytes)
     except FileNotFoundError:
@@ -300,8 +303,8 @@ def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.
 
 
 def sweep(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left in `folder`: temporary files and folders that never took their final `name`, or
-    any, and that no process has locked. One that cannot be removed stays."""
+    """Remove leftovers of killed processes in `folder`: temporary files and folders for the final `name`, or for any,
+    that no process has locked. Those that cannot be removed stay."""
     form = re.compile(rf"\.{re.escape(name)}\.[0-9]+\.tmp") if name else _TEMPORARY
     with suppress(OSError), os.scandir(folder) as entries:
         left = [Path(entry.path) for entry in entries if form.fullmatch(entry.name) and not entry.is_symlink()]
@@ -318,13 +321,17 @@ def _remove_left(path: Path) -> None:
 
 
 def refuse_link(path: Path) -> None:
-    """Raise UsageError for a link in a place that is written into: it may lead to what is somebody else's."""
+    """Raise UsageError for a link where something is to be written: it may lead to somebody else's files."""
     if path.is_symlink():
-        raise UsageError(f"{path} is a link, and nothing is written through links; remove it, or choose another place")
+        raise UsageError(
+            f"{path} is a link, and convolve does not write through links; remove it, or choose another place"
+        )
 
 
 def cannot_write(path: Path, error: OSError) -> ConvolveError:
     reason = error.strerror or str(error)
+    if sys.platform == "win32" and isinstance(error, FileNotFoundError) and len(f"{path.absolute()}") > _LONG_PATH:
+        reason = f"Windows takes paths of {_LONGEST_PATH} letters, unless long paths are enabled in its registry"
     return ConvolveError(f"cannot write {path}: {reason}; free space there or choose another place")
 
 
@@ -334,7 +341,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def parse_json(text: str) -> Any:
-    """`json.loads`, but every text that is no JSON raises ValueError."""
+    """`json.loads`, but every invalid text raises ValueError."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -348,21 +355,21 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def always_utf8(text: str) -> str:
-    """Python has bytes that are not UTF-8 of names of files as lone surrogates: these as JSON and Python write them.
+    """Python represents bytes of file names that are not UTF-8 as lone surrogates: these are escaped, as in JSON.
 
-    The byte E9 becomes \\udce9, from which a reader of JSON has the name again.
+    The byte E9 becomes \\udce9, from which a JSON reader recovers the name.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_private(path: Path) -> bool:
-    """Whether it is this user's, and closed to all others. A temporary folder of Windows belongs to one user."""
+    """Whether it belongs to this user and is closed to all others. On Windows, temporary folders belong to one user."""
     status = path.lstat()
     return not hasattr(os, "geteuid") or (status.st_uid == os.geteuid() and not status.st_mode & 0o077)
 
 
 def _remove(path: Path) -> None:
-    """Of what cannot be removed, as its folder is not writable, nothing was left there either."""
+    """If something cannot be removed because its folder is not writable, we did not leave it there."""
     with suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,8 +1,8 @@
-"""What is kept on disk for the next time: features, archives, indices, engines, downloads. All can be made again.
+"""The cache on disk: features, archives, indices, engines, downloads. Everything in it can be made again.
 
-An entry is a file or a folder in the folder of its kind, named by a hash of what it was made of, and whole or not there
-at all. Of the kinds in `BOUNDED` the entries that were not used for longest go when they take more than `limit_bytes`,
-but for those that a process has in use; downloads, which may lie there by hand, only go when all is cleared.
+An entry is a file or a folder in the folder of its kind, named by a hash of its inputs, and complete or absent. If the
+kinds in `BOUNDED` take more than `limit_bytes`, the least recently used entries are removed, except those in use;
+downloads, which users may have placed there, are removed only when the cache is cleared.
 """
 
 import hashlib
@@ -22,9 +22,8 @@ _CHECK_BYTES = hashlib.sha256().digest_size  # the end of an entry that is a fil
 
 
 def cache_folder(kind: str) -> Path:
-    """The user's own place for what is kept: $CONVOLVE_CACHE, or what the operating system suggests.
-
-    There $XDG_CACHE_HOME comes first.
+    """The user's cache folder: $CONVOLVE_CACHE, or the operating system's default, in which $XDG_CACHE_HOME comes
+    first.
     """
     if os.environ.get("CONVOLVE_CACHE"):
         return Path(os.environ["CONVOLVE_CACHE"]) / kind
@@ -44,9 +43,9 @@ def cache_folder(kind: str) -> Path:
 def _home() -> Path:
     try:
         return Path.home()
-    except RuntimeError:  # no HOME, and no entry in the password file, as in a container that runs as any user
+    except RuntimeError:  # no HOME and no entry in the password file, as in a container that runs as an arbitrary user
         raise MissingDataError(
-            "this user has no home folder to download to; set CONVOLVE_CACHE to a folder, or name the data with --data"
+            "this user has no home folder for downloads; set CONVOLVE_CACHE to a folder, or name the data with --data"
         ) from None
 
 
@@ -55,11 +54,11 @@ def limit_bytes() -> float:
     with suppress(ValueError):
         if (limit := float(given)) >= 0:
             return limit * 2**30
-    raise UsageError(f"CONVOLVE_CACHE_GIB={given}: give the cache's size in GiB, such as {LIMIT_GIB:g}")
+    raise UsageError(f"CONVOLVE_CACHE_GIB={given}: it must be the cache's size in GiB, for example {LIMIT_GIB:g}")
 
 
 def read(kind: str, key: str) -> bytes | None:
-    """The entry that `update` wrote; None where there is none, or a damaged one."""
+    """The entry that `update` wrote; None if it is missing or damaged."""
     try:
         path = cache_folder(kind) / key
         whole = read_whole(path, ConvolveError)
@@ -73,9 +72,9 @@ def read(kind: str, key: str) -> bytes | None:
 
 
 def update(kind: str, key: str, change: Callable[[bytes | None], bytes]) -> None:
-    """Write what `change` makes of the entry that is there. Where nothing can be written, nothing is kept.
+    """Replace the entry by `change(entry)`. If the disk cannot be written, nothing is cached.
 
-    One that alone takes more than a quarter of the cache is not kept either.
+    An entry that alone takes more than a quarter of the cache is not cached either.
     """
     with suppress(OSError, ConvolveError):
         folder, limit = cache_folder(kind), limit_bytes()
@@ -90,13 +89,13 @@ def update(kind: str, key: str, change: Callable[[bytes | None], bytes]) -> None
 
 
 def made_folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """The folder that `make` fills, by one process alone; nobody removes it while this process lives."""
+    """The folder that `make` fills, in only one process; it is not removed while this process lives."""
     folder = cache_folder(kind) / key
     try:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.parent, wait=True):
-                if not folder.exists():  # another process may have made it by now
+                if not folder.exists():  # another process may have made it meanwhile
                     with replacing_folder(folder) as temporary:
                         make(temporary)
         keep_in_use(folder)
@@ -108,13 +107,13 @@ def made_folder(kind: str, key: str, make: Callable[[Path], None]) -> Path:
 
 
 def mark_used(path: Path) -> None:
-    """Let it be the entry that goes last."""
+    """Mark it as most recently used."""
     with suppress(OSError):
         os.utime(path)
 
 
 def trim(room: int = 0) -> None:
-    """Remove what was not used for longest, until the rest fits, and `room` more bytes; what is in use stays."""
+    """Remove the least recently used entries until the rest and `room` more bytes fit; entries in use stay."""
     entries = [entry for kind in BOUNDED for entry in _entries(kind)]
     sizes = {entry: _bytes(entry) for entry in entries}
     too_much = sum(sizes.values()) + room - limit_bytes()
@@ -129,7 +128,7 @@ def sizes(kinds: Iterable[str]) -> dict[str, int]:
 
 
 def clear(kinds: Iterable[str]) -> int:
-    """Remove all entries of the `kinds` that no process has in use; the number of bytes that are free then."""
+    """Remove all entries of the `kinds` that no process is using. Returns the number of bytes freed."""
     kinds = list(kinds)
     before = sum(sizes(kinds).values())
     for kind in kinds:
@@ -167,7 +166,7 @@ def _last_used(entry: Path) -> float:
 
 
 def _remove(entry: Path) -> bool:
-    """Whether it is gone now. A folder in use is locked."""
+    """Whether it is gone now; a folder in use is locked and stays."""
     if entry.is_symlink() or not entry.is_dir():
         with suppress(OSError):
             entry.unlink(missing_ok=True)

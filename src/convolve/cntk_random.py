@@ -1,4 +1,4 @@
-"""CNTK's random numbers on a processor, bit for bit: the 64-bit Mersenne Twister and what Boost makes of it.
+"""CNTK's random numbers on a processor, bit for bit: the 64-bit Mersenne Twister and Boost's distributions.
 
 A `Draws` is one stream of numbers. CNTK gives every random parameter and every dropout a stream of its own, and each
 stream a seed. Checked against the real CNTK 2.7: 120,000 normal numbers, uniform and truncated ones, dropout masks
@@ -22,7 +22,7 @@ _ONE, _TWIST = np.uint64(1), np.uint64(0xB5026F5AA96619E9)
 
 
 class Draws:
-    """C++'s std::mt19937_64, block by block; numpy has the 32-bit one. Source: Nishimura, Matsumoto, mt19937-64.c."""
+    """C++'s std::mt19937_64, block by block; numpy has only 32 bits. Source: Nishimura, Matsumoto, mt19937-64.c."""
 
     def __init__(self, seed: int) -> None:
         words = [seed & _WORD]
@@ -42,21 +42,21 @@ class Draws:
 
     @property
     def place(self) -> Words:
-        """Where the stream stands: what `go_to` takes, 313 words."""
+        """The state of the stream, which `go_to` takes: 313 words."""
         return np.append(self._state, np.uint64(len(self._words) - self._next))
 
     def go_to(self, place: Words) -> None:
-        """Go on from the `place` of another stream, or of this one earlier."""
+        """Continue from the `place` of another stream, or of this one earlier."""
         self._state, left = place[:312].copy(), int(place[312])
         self._words, self._next = _tempered(self._state)[312 - left :], 0
 
     def stream(self) -> Iterator[int]:
-        """The words one by one, for ever."""
+        """The words one by one, forever."""
         while True:
             yield from self.words(312).tolist()
 
     def fractions(self, count: int) -> Doubles:
-        """Numbers in [0, 1]: Boost divides by 2^64."""
+        """Numbers in [0, 1]: Boost divides by 2^64, which includes 1."""
         return self.words(count).astype(np.float64) / 2.0**64
 
     def uniform(self, low: float, high: float, count: int) -> Doubles:
@@ -75,7 +75,7 @@ class Draws:
             rest_N, signed_N, at = taken.astype(np.float64) / 2.0**64, x * signs, 0
             for miss in [*np.flatnonzero(x >= _EDGES[layers + 1]).tolist(), len(x)]:
                 if miss < at:
-                    continue  # a word that was taken to decide about an earlier one
+                    continue  # a word already used to decide about an earlier number
                 good = min(miss - at, count - have)
                 found.append(signed_N[at : at + good])
                 have, at = have + good, at + good
@@ -92,7 +92,7 @@ class Draws:
         return np.concatenate(found)
 
     def truncated_normal(self, count: int) -> Doubles:
-        """Normal numbers, those beyond 2 drawn again."""
+        """Normal numbers; those beyond 2 are drawn again."""
         found, have = [np.empty(0)], 0
         while have < count:
             drawn = self.normal(1) if count - have < 8 else self.normal(count - have)
@@ -102,7 +102,7 @@ class Draws:
         return np.concatenate(found)
 
     def _block(self) -> Words:
-        """The next 312 words. A new one needs the one 156 places on, so the state is renewed in two halves."""
+        """The next 312 words. A new one needs the one 156 places later, so the state is renewed in two halves."""
         state = self._state
         first, second = state[:156], state[156:]
         _renew(first, state[1:157], second)
@@ -112,10 +112,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a parameter is filled with: `kind` of numbers; `scale` and `mode` say how wide they spread.
+    """The initial distribution of a parameter: the `kind` of numbers; `scale` and `mode` determine their spread.
 
-    Of a parameter's axes the last `output_rank` ones in CNTK's order lead to outputs and the first `filter_rank` ones
-    are those of a filter; fans are counted from these (Glorot and Bengio 2010, He et al. 2015).
+    In CNTK's order, a parameter's last `output_rank` axes lead to outputs and its first `filter_rank` axes are those of
+    a filter; the fans follow from these (Glorot and Bengio 2010, He et al. 2015).
     """
 
     kind: str
@@ -125,9 +125,9 @@ class Distribution:
     filter_rank: int | None = None
 
     def drawn(self, shape: tuple[int, ...], seed: int, dtype: DTypeLike = np.float32) -> NDArray[np.floating]:
-        """The numbers of `seed` for a parameter of `shape`, in numpy's order."""
+        """The numbers that `seed` gives for a parameter of `shape`, in numpy's order."""
         count, draws = math.prod(shape), Draws(seed)
-        width = float(np.array(self._unit(shape), dtype) * np.array(self.scale, dtype))  # CNTK rounds each of them
+        width = float(np.array(self._unit(shape), dtype) * np.array(self.scale, dtype))  # CNTK rounds each number
         if self.kind == "uniform":
             return draws.uniform(-width, width, count).reshape(shape).astype(dtype)
         numbers = draws.normal(count) if self.kind == "normal" else draws.truncated_normal(count)
@@ -171,7 +171,7 @@ def _renew(half: Words, behind: Words, opposite: Words) -> None:
 
 
 def _outside(x: float, layer: int, fractions: Iterator[float]) -> float | None:
-    """What becomes of a point that does not lie inside its layer for sure; None: it is drawn anew."""
+    """The number for a point that is not clearly inside its layer; None: it is drawn again."""
     if layer == 0:
         while True:
             a, b = -math.log1p(-next(fractions)), -math.log1p(-next(fractions))
@@ -183,8 +183,8 @@ def _outside(x: float, layer: int, fractions: Iterator[float]) -> float | None:
 
 
 def _ziggurat() -> tuple[Doubles, Doubles]:
-    """(right edges of the layers, heights at them): layers of one area below exp(-x^2 / 2)."""
-    first, tail = Decimal("3.7130862467403632609"), Decimal("3.4426198558966521214")  # Boost's; the others follow
+    """(right edges of the layers, heights at them): layers of equal area below exp(-x^2 / 2)."""
+    first, tail = Decimal("3.7130862467403632609"), Decimal("3.4426198558966521214")  # Boost's value; the others follow
     with localcontext(prec=30):
         edges, heights = [first, tail], [Decimal(0), (-tail * tail / 2).exp()]
         area = first * heights[1]

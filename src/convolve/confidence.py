@@ -1,4 +1,4 @@
-"""At the end of a training: what its model learns of its own certainty; see `training/confidence.py`."""
+"""At the end of a training: what its model learns about its own confidence; see `training/confidence.py`."""
 
 import numpy as np
 import torch
@@ -16,17 +16,17 @@ from convolve.training.evaluate import Evaluation, evaluate
 from convolve.training.outliers import OutlierDetector, fit_outliers
 from convolve.training.workers import Workers
 
-# Of the training part, spread over it: more hardly move a mean and a covariance (docs/experiments.md).
+# Images of the training part, evenly spread; more hardly change a mean and a covariance (docs/experiments.md).
 _OF_EACH_CLASS, LEAST_IMAGES, MOST_IMAGES = 100, 1_000, 10_000
 
 
 def learn_confidence(
     model: Model, data: DataModule, recipe: Recipe, fitted: FittedHead | None, workers: Workers
 ) -> Confidence:
-    """What `recipe.confidence` asks for: from the out-of-fold answers of a `fitted` head that was not trained on, else
-    from those of --folds, else from the validation part."""
+    """Learn what `recipe.confidence` asks for: from the out-of-fold predictions of a `fitted` head that was not trained
+    further, otherwise from those of --folds, otherwise from the validation part."""
     asked, known = recipe.confidence, data.out_of_fold
-    assert asked  # the caller has looked
+    assert asked  # the caller has checked this
     if fitted and not recipe.run.epochs:
         found = _from_fitted(fitted, model.target)
     elif known and known.raw_NK is not None and known.distances_N is not None:
@@ -51,7 +51,7 @@ def _from_fitted(fitted: FittedHead, target: Target) -> Confidence:
 
 
 def _clusters(labels: torch.Tensor) -> torch.Tensor:
-    """The class of each image; where it has several, or numbers, all images are of one kind."""
+    """The class of each image; if images have several classes, or numbers, one cluster for all."""
     return labels if labels.ndim == 1 else torch.zeros(len(labels), dtype=torch.int64)
 
 
@@ -65,7 +65,7 @@ def _from_validation(model: Model, data: DataModule, workers: Workers) -> Confid
 
 
 def _detector(model: Model, data: DataModule, workers: Workers) -> OutlierDetector:
-    """Of how far an image is from those of the training part."""
+    """A detector that measures how far an image is from the training images."""
     most = min(max(LEAST_IMAGES, _OF_EACH_CLASS * len(model.class_names)), MOST_IMAGES)
     numbers_N = np.arange(len(data.train))[:: -(-len(data.train) // most)]
     readable = skipping(True, lambda message: None)
@@ -74,7 +74,7 @@ def _detector(model: Model, data: DataModule, workers: Workers) -> OutlierDetect
 
 
 def _with_features(model: Model, dataset: Dataset, workers: Workers) -> Evaluation:
-    """The features stand beside the answers."""
+    """Features are computed together with the answers."""
     device = next(model.module.parameters()).device
     return evaluate(
         model.with_features(), model.batches(dataset, workers=workers), device, workers=workers, target=model.target

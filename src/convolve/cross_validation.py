@@ -1,6 +1,7 @@
-"""Cross-validation: each image is answered by a network that has not seen it, and one network is trained on all.
+"""Cross-validation: each image is predicted by a network that was not trained on it, and one network is trained on all
+images.
 
-The folds are ordinary runs beside the run folder, OUT-fold1 and so on: a command finishes what it has begun.
+The folds are ordinary runs beside the run folder, OUT-fold1 and so on, so that an interrupted command can be resumed.
 """
 
 import statistics
@@ -36,8 +37,8 @@ from convolve.training.workers import SINGLE_PROCESS
 
 @dataclass(frozen=True, eq=False)
 class CrossValidation:
-    """`errors`: of each fold; `source`: the images, with `answers_NK`, which networks gave that know nothing of their
-    fold `fold_N`."""
+    """`errors`: of each fold; `source`: the images; `answers_NK`: predictions of networks that were not trained on the
+    image's fold `fold_N`."""
 
     run: Run
     errors: tuple[float, ...]
@@ -48,16 +49,16 @@ class CrossValidation:
 
     @property
     def error(self) -> float:
-        """Of all images."""
+        """The error over all images."""
         return float((self.answers_NK.argmax(1) != self.source.labels_N.numpy()).mean())
 
     @property
     def deviation(self) -> float:
-        """Of the folds' errors, as of a sample."""
+        """The sample standard deviation of the folds' errors."""
         return statistics.stdev(self.errors)
 
     def rows(self) -> Iterator[list[object]]:
-        """A table: the header, and what is said of each image."""
+        """A table: the header, and the prediction for each image."""
         yield ["image", "label", "predicted", "probability", "of the label", "fold"]
         for index, label in enumerate(self.source.labels_N.tolist()):
             answers_K = self.answers_NK[index]
@@ -80,15 +81,15 @@ def cross_validate(
 ) -> CrossValidation:
     """Train `recipe` without each of the `folds`, then on all images, in the folder `out`.
 
-    Where the set has a test part of its own, the folds are of the training part, and the last training is an ordinary
-    one. Else they are of all images, and their answers are what the last training is judged by.
+    If the set has its own test part, the folds split the training part, and the last training is an ordinary one.
+    Otherwise they split all images, and their predictions give the error of the last training.
     """
     _require_plain(recipe, folds)
     recipe, splits = open_inputs(recipe, data, options, progress, SINGLE_PROCESS)
     whole, groups_N, membership = _whole(splits)
     fold_N = fold_numbers(whole.labels_N.numpy(), groups_N, folds, recipe.run.seed)
     _require_every_class(whole, groups_N, splits.class_names, folds)
-    where = splits.description.partition("; ")[0]  # behind it stands what was held out
+    where = splits.description.partition("; ")[0]  # what was held out stands after it
     found, errors = dict[str, torch.Tensor](), list[float]()
     for fold in range(folds):
         parts = _without(splits, whole, fold_N == fold, f"{where}, without fold {fold + 1} of {folds}")
@@ -108,7 +109,7 @@ def cross_validate(
 
 
 def _said(run: Run) -> dict[str, torch.Tensor]:
-    """What a run said of its fold, as `OutOfFold` calls it."""
+    """What a run predicted for its fold, as `OutOfFold` returns it."""
     kept = load(read_whole(run.folder.path / "evaluation.safetensors", DataError))
     known = run.model.confidence
     said = {"answers_NK": kept["probabilities_NK"]}
@@ -122,7 +123,7 @@ def _require_plain(recipe: Recipe, folds: int) -> None:
     if folds < 2:
         raise UsageError(f"--folds {folds}: give 2 or more; 5 is usual")
     if recipe.data.target != "class":
-        raise UsageError(f"--folds is for one class an image; leave it out with data.target={recipe.data.target}")
+        raise UsageError(f"--folds is for one class per image; leave it out with data.target={recipe.data.target}")
     if recipe.data.skip_unreadable:
         raise UsageError(
             "--folds needs all images, so leave --skip-unreadable out: `convolve check-data DATA --write-table TABLE` "
@@ -133,8 +134,8 @@ def _require_plain(recipe: Recipe, folds: int) -> None:
 
 
 def _whole(splits: Splits) -> tuple[Source, NDArray[np.int64], Membership | None]:
-    """(all images, or the training part where the test part is the set's own; what stays together; what is remembered
-    of all images)."""
+    """(all images, or the training part if the set has its own test part; their groups; what the cache knows of all
+    images)."""
     whole = splits.train
     if not isinstance(whole, FileSource):
         return whole, np.arange(len(whole)), None
@@ -147,13 +148,13 @@ def _whole(splits: Splits) -> tuple[Source, NDArray[np.int64], Membership | None
 
 
 def _without(splits: Splits, whole: Source, is_mine_N: NDArray[np.bool_], where: str) -> Splits:
-    """The images of a fold as the test part of the others."""
+    """A split whose test part is a fold, and whose training part is the others."""
     train, test = (whole.take(np.flatnonzero(each)) for each in (~is_mine_N, is_mine_N))
     return replace(splits, train=train, test=test, membership=None, description=where)
 
 
 def _require_every_class(whole: Source, groups_N: NDArray[np.int64], class_names: tuple[str, ...], folds: int) -> None:
-    """Raise `DataError` for a class that some folds would have no image of."""
+    """Raise `DataError` for a class with too few images for every fold to have one."""
     labels_N = whole.labels_N.numpy()
     for label, name in enumerate(class_names):
         groups = len(np.unique(groups_N[labels_N == label]))
@@ -162,7 +163,7 @@ def _require_every_class(whole: Source, groups_N: NDArray[np.int64], class_names
             together = f" in {groups} groups that stay together" if groups < images else ""
             least = f"--folds {groups}, " if groups > 1 else ""
             raise DataError(
-                f"--folds {folds}: class {name} has {images} images{together}, so that a fold would have none; take "
+                f"--folds {folds}: class {name} has {images} images{together}, too few for every fold; add "
                 f"{least}more images of it, or leave the class out"
             )
 
@@ -176,7 +177,7 @@ def _trained(
     progress: Callback,
     report: Callable[[Path], object] | None,
 ) -> RunFolder:
-    """The finished run in `path`: as it is, if it is the one that is asked for."""
+    """The finished run in `path`; one with the same settings is reused."""
     folder = RunFolder(path)
     if restart or not (folder.state is State.REPORTED or (folder.finished and not report)):
         return train(recipe, data=splits, out=path, restart=restart, progress=progress, report=report).folder
@@ -186,7 +187,7 @@ def _trained(
         changes.append("the data (its fingerprint differs)")
     if changes:
         raise ResumeRefusedError(
-            f"{path} holds a run with other settings: {'; '.join(changes)}; give the same ones to go on with it, "
-            "another --out, or --restart"
+            f"{path} holds a run with other settings: {'; '.join(changes)}; give the same settings to resume it, "
+            f"another --out, or --restart"
         )
     return folder

@@ -1,4 +1,4 @@
-"""The teacher of a training: a network that sees each batch as the student does, and says how alike the classes are."""
+"""The teacher of a training: a network that gets the same batches as the student, which learns its probabilities."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from convolve.transforms.preprocess import Preprocess
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """`order_K`: which of the teacher's classes each of the student's is. `student`: how its images were prepared."""
+    """`order_K`: the index of each of the student's classes among the teacher's. `student`: its preprocessing."""
 
     model: Model
     spec: DistillationSpec
@@ -31,7 +31,8 @@ class Teacher:
     order_K: Tensor
 
     def __call__(self, loss_N: Tensor, logits_NK: Tensor, images_NCHW: Tensor) -> Tensor:
-        """The loss with the teacher's part; at a temperature T gradients shrink by T * T, for which it makes up."""
+        """The loss including the teacher's part, times T * T, since a temperature T shrinks the gradients by that
+        factor."""
         with torch.no_grad():
             theirs_NK = self.model.module(self._seen(images_NCHW)).float()[:, self.order_K]
         temperature, weight = self.spec.temperature, self.spec.weight
@@ -40,9 +41,9 @@ class Teacher:
         return torch.lerp(loss_N, temperature**2 * apart_N, weight)
 
     def _seen(self, images_NCHW: Tensor) -> Tensor:
-        """The student's images as the teacher takes them: in its size, its colors, its numbers."""
+        """The student's images as the teacher needs them: in its size, its color mode and its normalization."""
         ours, theirs = self.student, self.model.preprocess
-        is_whole = images_NCHW.shape[2:] == theirs.shape_CHW[1:]  # else it is progressive resizing
+        is_whole = images_NCHW.shape[2:] == theirs.shape_CHW[1:]  # otherwise it is progressive resizing
         if is_whole and _numbers(ours) == _numbers(theirs) and ours.mean_image_CHW is theirs.mean_image_CHW is None:
             return images_NCHW
         mean, scale = (each(ours) for each in (mean_of, scale_of))
@@ -50,27 +51,27 @@ class Teacher:
         if ours.channel_order == "bgr":
             pixels_NCHW = pixels_NCHW.flip(1)
         if theirs.channels != ours.channels:
-            gray = pixels_NCHW.new_tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601, as images are decoded
+            gray = pixels_NCHW.new_tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601, as in decoding
             pixels_NCHW = pixels_NCHW.expand(-1, 3, -1, -1) if ours.channels == 1 else (pixels_NCHW * gray).sum(1, True)
         if pixels_NCHW.shape[2:] != theirs.shape_CHW[1:]:
             pixels_NCHW = F.interpolate(pixels_NCHW, theirs.shape_CHW[1:], mode="bilinear", antialias=True)
         return normalize(pixels_NCHW, mean_of(theirs), scale_of(theirs), theirs.channel_order == "bgr")
 
     def kept_in(self, folder: Path, is_new: bool) -> Self:
-        """The same, and in the folder of a new run a copy of the network, which is asked when the run goes on."""
+        """The same teacher; a new run's folder gets a copy of its network, which is used when the run is resumed."""
         if is_new:
             self.model.save(folder / "teacher")
         return self
 
 
 def teacher_of(recipe: Recipe, student: Model, folder: RunFolder) -> Teacher | None:
-    """The teacher that the recipe names. Raises `UsageError` for one of other classes."""
+    """The teacher named by the recipe. Raises `UsageError` if its classes differ."""
     if not (spec := recipe.distillation):
         return None
     kept = folder.path / "teacher"
     model = load(kept if folder.resumes and (kept / "model.json").exists() else spec.teacher)
     if model.architecture is None:
-        raise UsageError(f"{spec.teacher} is run by onnxruntime as it is; give the model that it was made from")
+        raise UsageError(f"{spec.teacher} can only be run by onnxruntime; give the model that it was made from")
     model = model.for_images(student.preprocess.shape_CHW)
     model.require_images()
     model.require_classes()
@@ -79,8 +80,8 @@ def teacher_of(recipe: Recipe, student: Model, folder: RunFolder) -> Teacher | N
         odd = next(iter([name for name in ours if name not in theirs] or [name for name in theirs if name not in ours]))
         where = "the images" if odd in ours else "the teacher"
         raise UsageError(
-            f"the teacher {spec.teacher} knows {len(theirs)} classes, the images have {len(ours)}: {odd} is one of "
-            f"{where} alone; a teacher knows the same ones: train it on these images with --from {spec.teacher}"
+            f"the teacher {spec.teacher} knows {len(theirs)} classes, the images have {len(ours)}: {odd} is a class "
+            f"of {where} only; a teacher needs the same classes: train it on these images with --from {spec.teacher}"
         )
     device = next(student.module.parameters()).device
     model.module.to(device).eval().requires_grad_(False)

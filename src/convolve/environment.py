@@ -1,4 +1,4 @@
-"""What a run was made with: versions and hardware."""
+"""The environment of a run: versions and hardware."""
 
 import math
 import os
@@ -16,14 +16,14 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "safetensors")
 
 
 def versions() -> dict[str, str]:
-    """Version of convolve, Python and the packages that a result depends on."""
+    """Versions of convolve, Python and the packages that affect results."""
     found = {name: version(name) for name in ("convolve", *PACKAGES)}
-    # Of torch the build, too ("2.13.0+cu130"), which the name of an installed file need not tell.
+    # torch with its build ("2.13.0+cu130"), which the installed package's metadata may omit.
     return found | {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores this process may use, memory in GiB, GPU, and the widest instructions."""
+    """Processor, cores this process may use, memory in GiB, GPU, and the widest instruction set."""
     return {
         "cpu": _cpu_name(),
         "cores": usable_cores(),
@@ -34,7 +34,7 @@ def hardware() -> dict[str, Any]:
 
 
 def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
-    """GFLOP/s of a square matrix multiply, the fastest of ten: what this processor can do."""
+    """GFLOP/s of a square matrix multiplication, the fastest of ten: what this processor can do."""
     a, b = torch.randn(2, size, size).to(dtype)
     seconds = []
     for _ in range(10):
@@ -45,15 +45,15 @@ def matmul_gflops(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def usable_cores() -> int:
-    """The cores that this process may use, fewer than the machine's under a launcher or in a container."""
+    """The number of cores that this process may use: fewer than the machine's under a launcher or in a container."""
     return max(1, min(len(_allowed_cores()), math.floor(min(_cgroup_limit(), 1e6))))
 
 
 def idle_cores() -> int:
-    """How many of the usable cores other processes leave idle, and at least 1; all where the system does not say.
+    """How many of the usable cores other processes leave idle, and at least 1; all if the system does not say.
 
-    Looks twice at the counters of /proc/stat. They count in hundredths of a second, and a core that is busy for less
-    than a fifth of the time has only the noise of an idle machine.
+    Reads the counters of /proc/stat twice. They count hundredths of a second; a core that is busy for less than a fifth
+    of the time counts as idle.
     """
     before, own_before, start = _busy_ticks(), time.process_time(), time.perf_counter()
     time.sleep(IDLE_WINDOW_SECONDS)
@@ -72,7 +72,7 @@ def _allowed_cores() -> set[int]:
 
 
 def _busy_ticks() -> dict[int, tuple[int, int]]:
-    """core -> (busy, all) ticks since the machine started, of the cores that this process may run on."""
+    """core -> (busy, total) ticks since the machine started, for the cores that this process may use."""
     found = {}
     for line in _lines("/proc/stat"):
         name, *words = line.split()
@@ -83,7 +83,7 @@ def _busy_ticks() -> dict[int, tuple[int, int]]:
 
 
 def _cgroup_limit() -> float:
-    """The processor time that the control groups of this process allow, in cores; infinity without a limit."""
+    """The processor time that this process's control groups allow, in cores; infinity without a limit."""
     limits = [math.inf]
     for line in _lines("/proc/self/cgroup"):
         number, controllers, path = line.split(":", 2)
@@ -109,7 +109,7 @@ def _cpu_name() -> str:
 
 
 def _instructions() -> str:
-    """What oneDNN may use: the limit that is set, or by the processor's flags."""
+    """The instruction set that oneDNN may use: the configured limit, or by the processor's flags."""
     if limit := os.environ.get("ONEDNN_MAX_CPU_ISA"):
         return limit.lower().replace("_", "-")
     flags = {flag for line in _lines("/proc/cpuinfo") if line.startswith("flags") for flag in line.split()}

@@ -27,15 +27,15 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 T = TypeVar("T")
-_MOST_LETTERS = 1600  # 20 lines of 80
+_MOST_LETTERS = 1600  # 20 lines of 80 characters
 _LINE_ENDS = re.compile(r"\s*[\r\n]\s*")
-# Commands to terminals (but for line feeds and tabs), what turns the order of letters, bytes that are no text.
+# Terminal commands (line feeds and tabs excepted), characters that change the order of text, bytes that are no text.
 _OBEYED = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class ConvolveError(Exception):
-    """The root of the tree. `str(error)` is the whole line that a user sees, whatever of a file or of another package
-    stands in it: plain, one line, and no longer than a screen."""
+    """The root of the tree. `str(error)` is what a user sees: one plain line, no longer than a screen, whatever text of
+    a file or of another package it contains."""
 
     exit_code = 1
 
@@ -87,18 +87,18 @@ class InterruptedTraining(ConvolveError):  # noqa: N818  an interruption is not 
 
     def __init__(self, folder: Path, restart: bool) -> None:
         again = "the same command again" + (", but without --restart" if restart else "")
-        super().__init__(f"interrupted; {folder} can be resumed: give {again}")
+        super().__init__(f"interrupted; to resume {folder}, give {again}")
 
 
 class StoppedTraining(ConvolveError):  # noqa: N818  no error either
     exit_code = 75
 
     def __init__(self, signal: str, where: str = "") -> None:
-        super().__init__(f"stopped by {signal}{where}; the same command again goes on, but without --restart")
+        super().__init__(f"stopped by {signal}{where}; the same command without --restart resumes it")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The one sentence for every unknown key: what came, the nearest known name, or all of them."""
+    """The sentence for every unknown name: what was given, and the nearest known name or all of them."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
     if nearest:
@@ -107,14 +107,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def look_up(table: Mapping[str, T], name: str, kind: str, field: str = "") -> T:
-    """The row called `name`. Raises UsageError, for what stands in `field`, where there is none."""
+    """The row called `name`. Raises UsageError if there is none; `field` says where the name was given."""
     if name not in table:
         raise UsageError((f"{field}: " if field else "") + unknown_name(kind, name, table))
     return table[name]
 
 
 def plain(text: str) -> str:
-    """`text` with nothing that a terminal would obey: such letters as JSON and Python write them, \\u001b."""
+    """`text` with every character that a terminal would obey escaped as in JSON and Python: \\u001b."""
     return _OBEYED.sub(lambda letter: escaped(letter[0]), text)
 
 
@@ -124,12 +124,12 @@ def escaped(text: str) -> str:
 
 
 def legible(name: str) -> str:
-    """A name from a file, fit for one line of a message."""
+    """A name from a file, safe for one line of a message."""
     return " ".join(plain(_cut(name, 80)).split())
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning and its end, where it is longer."""
+    """Long text shortened to its beginning and its end."""
     if len(text) <= most:
         return text
     return f"{text[: most * 2 // 3]} ... ({len(text):,} characters) ... {text[len(text) - most // 4 :]}"
@@ -145,19 +145,19 @@ class _Brief(reprlib.Repr):
 
 
 def brief(value: Any) -> str:
-    """A value from a file, fit for a message, however large it is, or deep."""
+    """A value from a file, short enough for a message, however large or deeply nested it is."""
     return legible(_Brief().repr(value))
 
 
 def install_hint(extra: str) -> str:
-    """The command that adds `extra` to this installation, from wherever it came.
+    """The command that adds `extra` to this installation, from where convolve itself was installed.
 
-    No package index has convolve yet, so `pip install convolve[...]` would install whatever somebody else puts there.
+    No package index has convolve yet, so `pip install convolve[...]` could install somebody else's package.
     """
     clone = Path(__file__).parents[2]
     if (clone / "pyproject.toml").exists():
         return f"pip install -e {quoted(f'{clone}[{extra}]')}"
-    from importlib import metadata  # these two take a third of the time of `convolve --help`
+    from importlib import metadata  # importing these two takes a third of the time of `convolve --help`
     from urllib.request import url2pathname
 
     try:
@@ -176,5 +176,5 @@ def install_hint(extra: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """One word of a command, for the shell of this system."""
+    """One word of a command, quoted for this system's shell."""
     return f'"{text}"' if sys.platform == "win32" else shlex.quote(text)

@@ -1,7 +1,7 @@
-"""Where a model looks: cover one part of the picture after the other, and see how the answer changes.
+"""Where a model looks: cover one part of the picture after another, and measure how the answer changes.
 
-Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2. It asks any
-network through the same door as everybody else, where a method of gradients would need layers and a backward pass.
+Source: Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2. It works with
+any network that can predict; gradient-based methods would need its layers and a backward pass.
 """
 
 import asyncio
@@ -40,13 +40,13 @@ async def occlusion(
 ) -> NDArray[np.float64]:
     """change_RS: by how many nats the log-odds of the class fall when the part around a cell is covered.
 
-    Positive: the part speaks for the class; negative: against it. The cover has the mean color of the picture.
-    Log-odds do not saturate: 99.99 % that becomes 99 % is a change as large as 50 % that becomes 1 %. `by_itself`: the
-    class is one of several that an image can be of.
+    Positive: the part is evidence for the class; negative: against it. The cover has the picture's mean color.
+    Log-odds do not saturate: 99.99 % that becomes 99 % is a change as large as 50 % that becomes 1 %. `by_itself`: an
+    image can have several classes, and this is one of them.
     """
     before = log_odds(await ask(image_CHW), class_index, by_itself)
     rows = []
-    for covered in _covered_rows(image_CHW, cells):  # a row at a time, so that others are answered in between
+    for covered in _covered_rows(image_CHW, cells):  # one row at a time, so that other requests are answered in between
         answers = await asyncio.gather(*map(ask, covered))
         rows.append([before - log_odds(probabilities_K, class_index, by_itself) for probabilities_K in answers])
     return np.array(rows)
@@ -54,7 +54,7 @@ async def occlusion(
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a model looks for a class: `image_CHW`, as the model sees it, and `change_RS`, see `occlusion`."""
+    """Where a model looks for a class: `image_CHW`, the network's input, and `change_RS`, see `occlusion`."""
 
     path: str
     class_name: str
@@ -62,7 +62,7 @@ class Explanation:
     change_RS: NDArray[np.float64]
 
     def picture(self) -> Image:
-        """image_HWC in RGB with the map over it: orange speaks for the class, blue against it."""
+        """image_HWC in RGB, overlaid with the map: orange is evidence for the class, blue against it."""
         height, width = self.image_CHW.shape[1:]
         change_HW = cv2.resize(self.change_RS, (width, height), interpolation=cv2.INTER_LINEAR)
         weight_HW1 = (0.75 * np.abs(change_HW) / max(_FAINT, np.abs(self.change_RS).max()))[..., None]
@@ -78,14 +78,14 @@ class Explanation:
 
 
 def explain(model: Model, path: str | Path, class_name: str | None = None, cells: int = 8) -> Explanation:
-    """Where `model` looks in an image for a class, by default the likeliest; the map has `cells` a side."""
+    """Where `model` looks in an image for a class, by default the most probable; the map has `cells` per side."""
     model.require_classes()
     model.require_images()
     if model.target.kind == TargetKind.NUMBER:
-        raise UsageError("the model gives numbers, and a map is of a class")
+        raise UsageError("the model gives numbers, and an explanation needs a class")
     locations = list(find_images([path]))
     if len(locations) != 1:
-        raise UsageError(f"{path} holds {len(locations)} images, and a map is of one; name that one")
+        raise UsageError(f"{path} holds {len(locations)} images, and an explanation needs one; name one of them")
     [batch] = file_batches(locations, model.preprocess, model.decoding, batch_size=1, threads=1)
     if batch.errors[0]:
         raise DataError(f"{path}: {batch.errors[0]}")
@@ -101,14 +101,14 @@ def explain(model: Model, path: str | Path, class_name: str | None = None, cells
 
 
 def log_odds(probabilities_K: NDArray[np.float32], class_index: int, by_itself: bool = False) -> float:
-    """log(p / (1 - p)) of a class. 1 - p is the sum of the others: exact where p rounds to 1."""
+    """log(p / (1 - p)) of a class. 1 - p is summed from the other classes, which is exact even where p rounds to 1."""
     p = float(probabilities_K[class_index])
     others = 1 - p if by_itself else float(np.delete(probabilities_K, class_index).sum(dtype=np.float64))
     return math.log(max(p, _TINY)) - math.log(max(others, _TINY))
 
 
 def cells_for(model: Model) -> int:
-    """Cells a side for which `model` answers within PATIENCE_SECONDS on this machine; asking also warms it up."""
+    """Cells per side for which `model` answers within PATIENCE_SECONDS here; measuring also warms it up."""
     images_NCHW = np.zeros((8, *model.preprocess.shape_CHW), np.uint8)
     model.probabilities(images_NCHW)
     start = time.perf_counter()
@@ -118,7 +118,7 @@ def cells_for(model: Model) -> int:
 
 
 def _span(cell: int, cells: int, pixels: int) -> slice:
-    """The pixels that are covered around a cell, along one axis."""
+    """The pixels covered around a cell, along one axis."""
     cell_pixels = pixels / cells
     center, half = (cell + 0.5) * cell_pixels, COVER_CELLS / 2 * cell_pixels
     return slice(max(round(center - half), 0), min(round(center + half), pixels))

@@ -1,4 +1,5 @@
-"""The learning-rate finder: a short training in which the rate grows from step to step, and what its loss says.
+"""The learning-rate finder: a short training in which the rate grows from step to step, and the rate that its loss
+suggests.
 
 L. Smith, Cyclical learning rates for training neural networks (2017), section 3.3; the ramp, the smoothing and the end
 are those of fastai's `lr_find`.
@@ -34,14 +35,14 @@ _DIVERGED = 4.0  # times the smallest smoothed loss: the ramp ends, as in fastai
 _BELOW_SMALLEST = 10.0  # the suggestion is so many times below the rate with the smallest loss, as in fastai
 # Part of the ramp, below 1e-4, in which next to nothing is learned: the noise of the loss is measured there.
 _FLAT = 0.25
-_SIGNIFICANT = 4.0  # deviations of the average by which the loss must fall
+_SIGNIFICANT = 4.0  # standard deviations of the average by which the loss must fall
 
 
 @dataclass(frozen=True)
 class RateCurve:
-    """The smoothed loss after each step of the ramp, by its rate in the unit of the recipe's schedule.
+    """The smoothed loss after each step of the ramp, by learning rate in the unit of the recipe's schedule.
 
-    `suggested` is the largest of the recipe's `learning_rates` to take, which `setting` spells out.
+    `suggested` is the peak of the recipe's `learning_rates` to use; `setting` is the option that sets it.
     """
 
     rates: tuple[float, ...]
@@ -62,12 +63,12 @@ def find_lr(
 ) -> RateCurve:
     """Train `recipe` for a hundred steps, or until the loss has grown, at rates from `LOWEST` to `HIGHEST`.
 
-    Nothing of it is kept. The rates of a recipe that has several are scaled alike. Raises `UsageError` where the loss
-    falls at no rate.
+    The trained weights are discarded. If the recipe has several rates, all are scaled by the same factor. Raises
+    `UsageError` if the loss falls at no rate.
     """
     recipe, splits = open_inputs(recipe, data, options, progress, SINGLE_PROCESS)
     if not recipe.run.epochs:
-        raise UsageError("--find-lr: run.epochs is 0, so that no step is taken at any rate; set it to 1 or more")
+        raise UsageError("--find-lr: run.epochs is 0, so no training step is taken; set it to 1 or more")
     for steps in STEPS:
         finder = _Finder(int(_FLAT * steps))
         with scratch() as place, suppress(_GrownError):
@@ -78,13 +79,13 @@ def find_lr(
         if lowest := finder.lowest():
             return _curve(recipe, finder, lowest)
     raise UsageError(
-        f"the loss falls at no learning rate between {LOWEST:g} and {HIGHEST:g} on the mean gradient; look at the "
-        "labels with `convolve check-data`, or try another model.name"
+        f"the loss falls at no learning rate between {LOWEST:g} and {HIGHEST:g} on the mean gradient; check the "
+        f"labels with `convolve check-data`, or try another model.name"
     )
 
 
 def ramp_of(recipe: Recipe, steps: int) -> Recipe:
-    """A training of so many `steps` whose rate grows each time; all else is as `recipe` begins."""
+    """A training of this many `steps` whose rate grows with each; otherwise as `recipe` begins."""
     size, schedule = recipe.run.batch_size(0), recipe.schedule
     unit = (schedule.reference_batch_size or size) / size
     rates = tuple(unit * LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1)) for step in range(steps))
@@ -107,11 +108,11 @@ def ramp_of(recipe: Recipe, steps: int) -> Recipe:
 
 
 class _GrownError(Exception):
-    """The loss has grown: to go on would tell nothing."""
+    """The loss has grown: further steps would tell nothing."""
 
 
 class _Finder(Extra):
-    """`points` are (rate, smoothed loss); at the first `flat` of them the loss hardly falls yet."""
+    """`points` are (rate, smoothed loss); during the first `flat` of them the loss hardly falls yet."""
 
     def __init__(self, flat: int) -> None:
         self.flat, self.losses = flat, list[float]()
@@ -129,7 +130,7 @@ class _Finder(Extra):
         self.points.append((rate, smoothed))
 
     def lowest(self) -> int:
-        """The number of the point with the smallest loss; 0 where that is no smaller than by chance."""
+        """The index of the point with the smallest loss; 0 if that is no smaller than by chance."""
         if len(self.points) <= self.flat:
             return 0
         start, deviation = statistics.fmean(self.losses[: self.flat]), statistics.stdev(self.losses[: self.flat])

@@ -1,4 +1,4 @@
-"""A fresh head on a trained body begins with its fit to frozen features."""
+"""A new head on a trained body starts from its fit to frozen features."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,9 +43,10 @@ def fit_head(
     spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
-    """Give a fresh linear head of `model` the weights that suit its body best; the start itself is kept in `start`.
+    """Initialize a new linear head of `model` by logistic regression on its body's features; `start` keeps the
+    original.
 
-    None where the head is not fresh, or not linear. An unfinished run fits again when it goes on: to the same bits.
+    None if the head is not new, or not linear. A resumed run fits again, with the same result bit for bit.
     """
     if initial and start and not workers.rank:
         model.save(start)
@@ -57,7 +58,7 @@ def fit_head(
         normalize, mean=mean_of(preprocess), scale=scale_of(preprocess), bgr=preprocess.channel_order == "bgr"
     )
     body = FrozenBody.of(model.body(), preprocess.shape_CHW, see, session.precision, session.device)
-    done = replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0)  # the body knows what it subtracts
+    done = replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0)  # the body handles its own mean
     kept_as = repr((done, images.decoding)) if spec.cache != "none" and preprocess.orientation != "cntk" else ""
     features_ND, labels = body.features(
         images, workers=workers, kept_as=kept_as,
@@ -71,16 +72,16 @@ def fit_head(
     )  # fmt: skip
     ours = workers.broadcast_tensors({"weight_KD": probe.weight_KD, "bias_K": probe.bias_K})
     model.set_head(ours["weight_KD"], ours["bias_K"])
-    message = f"the head begins with its fit to {features_ND.shape[1]:,} features of {len(labels):,} images"
+    message = f"the head starts from its fit to {features_ND.shape[1]:,} features of {len(labels):,} images"
     if model.target.kind == TargetKind.CLASS:
         right = float((probe.out_of_fold_NK.argmax(1) == labels).float().mean())
-        message += f": {right:.1%} right in cross-validation"
+        message += f": {right:.1%} correct in cross-validation"
     callback("note", {"message": message})
     return FittedHead(probe, features_ND, labels)
 
 
 def _units(source: Source) -> NDArray[np.int64] | None:
-    """What no fold may tear apart; that is looked for in files only, as published sets have none."""
+    """The groups that no fold may split; determined for image files only, as published sets have none."""
     if not isinstance(source, FileSource):
         return None
     return relate(source).unit_N if source.units_N is None else source.units_N

@@ -1,4 +1,4 @@
-"""The network that a training starts from, made ready for its data: its head, its size, how its images are prepared."""
+"""The network that a training starts from, adapted to its data: its head, its input size, its preprocessing."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -26,7 +26,7 @@ from convolve.transforms.preprocess import LETTERBOX_GRAY, Preprocess
 
 @dataclass(frozen=True)
 class Initial:
-    """The `model` that a training starts from, which the user calls `name`; `said` is what was made of it."""
+    """The `model` that a training starts from, which the user calls `name`; `said` describes how it was adapted."""
 
     model: Model
     name: str
@@ -34,7 +34,7 @@ class Initial:
 
     @property
     def has_dropout_rates(self) -> bool:
-        """Whether dropout is the file's own affair; v1 files hold no rates, which leaves it to the recipe."""
+        """Whether the file sets dropout itself; CNTK v1 files hold no rates, so the recipe sets them."""
         graph = self.model.architecture
         nodes = graph.nodes if isinstance(graph, Graph) else ()
         rates = {node.number("rate") for node in nodes if node.op == "dropout" and node.name != HEAD_DROPOUT}
@@ -42,27 +42,27 @@ class Initial:
 
     @property
     def has_fresh_head(self) -> bool:
-        """Whether nothing has taught its last layer yet. An imported network may begin with zeros of its own."""
+        """Whether its last layer is still untrained. An imported network may have zeros there by itself."""
         graph = self.model.architecture
         if isinstance(graph, Graph) and HEAD not in {node.name for node in graph.nodes}:
             return False
         return not self.model.module.get_parameter(f"{last_layer(self.model.module)}.weight").any()
 
     def unused(self, recipe: ModelSpec) -> str:
-        """What is not used of the recipe, since this network says it; empty where both say the same."""
+        """A note on settings of the recipe that this network overrides; empty if both agree."""
         theirs = self.model.architecture
         if not isinstance(theirs, Graph) and (theirs.name, theirs.variant) == (recipe.name, recipe.variant):  # type: ignore[union-attr]
             return ""
         but = " but for model.dropout, since the file holds no rates" if not self.has_dropout_rates else ""
         but = but if isinstance(theirs, Graph) else " but for model.dropout"
         return (
-            f"{self.name} says which network it is and how images are prepared ({self.model.preprocess}): the recipe's "
+            f"{self.name} determines the network and the preprocessing ({self.model.preprocess}): the recipe's "
             f"model{but}, data.mean and data.scale are not used"
         )
 
 
 def initial_model(recipe: Recipe, splits: Splits, folder: RunFolder) -> Initial | None:
-    """The model that the training in `folder` starts from, ready for its data; an unfinished run has kept it."""
+    """The model that the training in `folder` starts from, adapted to its data; an unfinished run has stored it."""
     spec, kept = recipe.model, folder.path / "from"
     if not spec.start:
         return None
@@ -78,27 +78,29 @@ def initial_model(recipe: Recipe, splits: Splits, folder: RunFolder) -> Initial 
     model, said = (_of_graph if isinstance(model.architecture, Graph) else _of_ours)(model, recipe, splits)
     if not any(parameter.requires_grad for parameter in model.module.parameters()):
         raise ModelError(
-            f"every parameter of {spec.start} is frozen: nothing is left to train; model.head=linear begins a head"
+            f"every parameter of {spec.start} is frozen: nothing is left to train; model.head=linear adds a new head"
         )
-    # What it knows of its own certainty, and of the images that it was trained on, holds no longer.
+    # Its confidence, and its record of training images, are no longer valid.
     names = {"class_names": splits.class_names, "data_name": splits.name, "node": ""}
     model = replace(model, **names, confidence=None, membership=None)  # type: ignore[arg-type]
     return Initial(model, spec.start, said)
 
 
 def _opened(spec: ModelSpec, splits: Splits) -> Model:
-    """The network in the file, up to `model.cut` if it was imported, and for images where it takes plain numbers."""
+    """The network in the file, truncated at `model.cut` if it was imported, for images if it takes plain numbers."""
     overrides = PreprocessOverrides(arch=spec.arch or None)
     try:
         model = load(spec.start, overrides, whole=True)
     except (NoClassifierError, SeveralHeadsError) as error:
         if not spec.cut:
             reason = str(error).partition(";")[0]
-            raise type(error)(f"{spec.start}: {reason}; say what a fresh head reads with model.cut=NODE") from None
+            raise type(error)(
+                f"{spec.start}: {reason}; name the node that a new head is attached to with model.cut=NODE"
+            ) from None
         return load(spec.start, overrides, spec.cut)
     if model.architecture is None:
         raise UsageError(
-            f"{spec.start} is run by onnxruntime as it is and cannot be trained; give the model that it was made from"
+            f"{spec.start} can only be run by onnxruntime and cannot be trained; give the model that it was made from"
         )
     if splits.array_shape_CHW:
         model = model.for_arrays(splits.array_shape_CHW)
@@ -109,8 +111,8 @@ def _opened(spec: ModelSpec, splits: Splits) -> Model:
 
 
 def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preprocess:
-    """As the network's images are prepared, but for what the recipe says explicitly. Photographs are one's own, and
-    turned as EXIF says, whatever an importer takes for granted."""
+    """The network's preprocessing, except for what the recipe sets explicitly. The user's photographs are rotated as
+    EXIF says, whatever an importer assumes."""
     chosen, changes = model.data_overrides.split(","), dict[str, Any]()
     if "channels" in chosen and spec.channels != given.channels:
         raise UsageError(f"data.channels={spec.channels}: {model.start} takes {given.channels}; leave it out")
@@ -129,7 +131,7 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
         mean = spec.mean[::-1] if given.channel_order == "bgr" else spec.mean
         changes |= {"mean": mean[0] if len(mean) == 1 else mean, "mean_image_CHW": None}
     elif given.mean_image_CHW is not None and changes.keys() & {"height", "width"}:
-        mean = tuple(map(float, given.mean_image_CHW.mean((1, 2))))  # of each plane: the image has one size
+        mean = tuple(map(float, given.mean_image_CHW.mean((1, 2))))  # the mean of each plane, as the image has one size
         changes |= {"mean": mean[0] if len(mean) == 1 else mean, "mean_image_CHW": None}
     if "orientation" in chosen or given.orientation == "stored":
         changes["orientation"] = spec.orientation
@@ -137,31 +139,31 @@ def _preprocess(given: Preprocess, spec: DataSpec, model: ModelSpec) -> Preproce
 
 
 def _fresh_head(model: Model, recipe: Recipe, splits: Splits) -> tuple[str, tuple[str, ...]]:
-    """(the kind of the head that is put on it; empty: its own stays; what is to be said of that).
+    """(the kind of the new head, or empty to keep its own; a note about that).
 
-    Without an epoch, the fit of a fresh linear head is the training.
+    With 0 epochs, fitting a new linear head is the whole training.
     """
     spec, names, wanted = recipe.model, model.class_names, splits.class_names
     kind = spec.head or ("" if recipe.run.epochs else "linear")
     if kind == "mlp" and not recipe.run.epochs:
-        raise UsageError("model.head=mlp is trained in epochs, and run.epochs=0: set it to 1 or more, or choose linear")
+        raise UsageError("model.head=mlp needs training, and run.epochs=0: set it to 1 or more, or choose linear")
     if not (kind or spec.cut) and splits.target == "number" and model.node and _gives(model) == len(wanted):
-        return "", (f"{spec.start} gives as many numbers: it goes on with its last layer",)
+        return "", (f"{spec.start} gives as many numbers: its last layer is kept",)
     if kind or len(names) != len(wanted) or model.target.kind != splits.target:
         kind = kind or "linear"
-        behind = f"what comes behind {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
+        behind = f"everything after {spec.cut}" if spec.cut else f"its last layer, {_shown(model)},"
         what = "classes" if splits.target != "number" else "numbers" if len(wanted) > 1 else "number"
-        return kind, (f"{spec.start}: {behind} gives way to a fresh {kind} head for {len(wanted)} {what}",)
+        return kind, (f"{spec.start}: {behind} is replaced by a new {kind} head for {len(wanted)} {what}",)
     if names == wanted or all(name.isdecimal() for name in names):
         return "", ()
     return "", (
-        f"{spec.start} tells as many classes apart, but others ({names[0]}, ...; here {wanted[0]}, ...): it goes on "
-        "with its last layer; model.head=linear begins a fresh one",
+        f"{spec.start} has as many classes, but different ones ({names[0]}, ...; here {wanted[0]}, ...): its last "
+        f"layer is kept; model.head=linear starts a new one",
     )
 
 
 def _gives(model: Model) -> int:
-    """How many numbers an imported network gives for an image; 0 if they are no vector, perhaps with axes of 1."""
+    """How many numbers an imported network gives per image, apart from axes of length 1; 0 if it gives no vector."""
     graph = model.architecture
     shape = graph.values()[graph.outputs[0]].shape if isinstance(graph, Graph) else (0,)
     return shape[0] if shape and prod(shape) == shape[0] else prod(shape) * (not shape)
@@ -173,9 +175,9 @@ def _shown(model: Model) -> str:
 
 
 def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tuple[str, ...]]:
-    """An imported network with the head and the size that the training asks for."""
+    """An imported network with the head and the input size that the training needs."""
     graph, spec, preprocess = model.architecture, recipe.model, model.preprocess
-    assert isinstance(graph, Graph)  # the caller has looked
+    assert isinstance(graph, Graph)  # the caller has checked this
     kind, said = _fresh_head(model, recipe, splits)
     if kind:
         body = as_vector(graph) if spec.cut else without_head(graph)
@@ -190,9 +192,9 @@ def _of_graph(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tupl
 
 
 def _of_ours(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tuple[str, ...]]:
-    """A network that we build, or another package, likewise."""
+    """The same for a network built by us or by another package."""
     theirs, spec, preprocess = model.architecture, recipe.model, model.preprocess
-    assert theirs is not None  # the caller has looked
+    assert theirs is not None  # the caller has checked this
     assert not isinstance(theirs, Graph)
     kind, said = _fresh_head(model, recipe, splits)
     network = spec.network(
@@ -204,5 +206,7 @@ def _of_ours(model: Model, recipe: Recipe, splits: Splits) -> tuple[Model, tuple
     try:
         take_weights(module, model.module, bool(kind), what)
     except ModelError as error:
-        raise UsageError(f"{error}; leave data.image_size out, or let model.cut name a layer before") from None
+        raise UsageError(
+            f"{error}; leave data.image_size out, or truncate the network earlier with model.cut"
+        ) from None
     return replace(model, module=module, architecture=network), said

@@ -1,4 +1,4 @@
-"""What a run starts from: images, and a network, which is the recipe's own or another's."""
+"""The inputs of a run: images, and a network, either the recipe's own or an existing one."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -36,8 +36,8 @@ def open_inputs(
     workers: Workers,
     kept: Recipe | None = None,
 ) -> tuple[Recipe, Splits]:
-    """(the recipe with its plan for so many images, if it has plans; what lies at `where`, in the order of its files if
-    the recipe keeps to that). `kept` is the recipe of the unfinished run that goes on."""
+    """(the recipe, with its plan for this number of images if it has plans; the data at `where`, in file order if the
+    recipe asks for it). `kept` is the recipe of the unfinished run that is resumed."""
     splits = _open(recipe.data, where, options, callback, workers)
     recipe, said = planned(recipe, len(splits.train), len(splits.test), kept)
     if said:
@@ -66,27 +66,30 @@ def _open(
 
 def _for_target(splits: Splits, spec: DataSpec) -> Splits:
     if splits.target != spec.target:
-        raise DataError(f"{splits.description}: its labels are for data.target={splits.target}, not {spec.target}")
+        raise DataError(f"{splits.description}: its labels suit data.target={splits.target}, not {spec.target}")
     return splits
 
 
 def describe(recipe: Recipe, initial: Initial | None, splits: Splits, data: DataModule, callback: Callback) -> None:
-    """Tell what is not used of the recipe, what became of the start, and what is made of images in files."""
+    """Report which settings are not used, how the start was adapted, and how images in files are resized."""
     if initial and (unused := initial.unused(recipe.model)):
         callback("warning", {"message": unused})
     if initial and recipe.optimizer.name == "muon" and not isinstance(initial.model.module, WhitenedConvNet):
-        forgets = "gives weights a norm of its own, which spoils what the start has learned; set another optimizer.name"
+        forgets = "changes the norm of the weights, which spoils what the start has learned; set another optimizer.name"
         callback("warning", {"message": f"muon {forgets}"})
     said = initial.said if initial else ()
     if recipe.confidence and initial and initial.model.target.objective:
-        said = (*said, "confidence is not used with the criterion of a configuration, which says what it answers")
+        said = (
+            *said,
+            "confidence does not apply to a network trained with a configuration's own criterion; leave confidence out",
+        )
     for message in (*said, data.judged_by, "" if splits.array_shape_CHW else data.description):
         if message:
             callback("note", {"message": message})
 
 
 def trained_on(splits: Splits, data: DataModule) -> TrainedOn:
-    """What must stay the same from the start of a run to its end."""
+    """What must stay unchanged from the start of a run to its end."""
     mean_CHW = data.preprocess.mean_image_CHW
     return TrainedOn(
         data=splits.description,
@@ -102,7 +105,7 @@ def trained_on(splits: Splits, data: DataModule) -> TrainedOn:
 def network_of(
     recipe: Recipe, splits: Splits, data: DataModule, initial: Initial | None, device: torch.device
 ) -> Model:
-    """The network that is trained, on `device`."""
+    """The network to train, on `device`."""
     target = _target(splits, data, initial)
     if initial:
         model = replace(initial.model, membership=splits.membership, target=target)
@@ -115,7 +118,7 @@ def network_of(
             membership=splits.membership, target=target,
         )  # fmt: skip
         if isinstance(module, WhitenedConvNet):
-            images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # in the size of the test images
+            images_NCHW, _ = next(data.loader.epoch(recipe.run.epochs - 1))  # of the test images' size
             module.whiten(images_NCHW)
     freeze_for_good(model.module, recipe.model)
     for size in recipe.data.progressive_sizes:
@@ -125,8 +128,8 @@ def network_of(
 
 
 def _target(splits: Splits, data: DataModule, initial: Initial | None) -> Target:
-    """What the network is to answer. A network that gave numbers before goes on in its units, one of a configuration
-    with what that lowers."""
+    """What the network predicts. A network that gave numbers before keeps their units; one of a configuration keeps its
+    objective."""
     kind = TargetKind(splits.target)
     if initial and initial.model.target.objective:
         return initial.model.target
@@ -141,15 +144,15 @@ def _target(splits: Splits, data: DataModule, initial: Initial | None) -> Target
 
 
 def _require_fit(module: nn.Module, shape_CHW: tuple[int, int, int]) -> None:
-    """Raise `UsageError` for one of `data.progressive_sizes` that the network does not take."""
+    """Raise `UsageError` if the network does not accept one of `data.progressive_sizes`."""
     was_training = module.training
     try:
         with torch.inference_mode():
             module.eval()(torch.zeros(1, *shape_CHW))
     except RuntimeError as error:
         raise UsageError(
-            f"data.progressive_sizes: the network does not take images of {shape_CHW[2]}x{shape_CHW[1]}; set larger "
-            "ones, or train in one size with --set data.progressive_sizes="
+            f"data.progressive_sizes: the network does not accept images of {shape_CHW[2]}x{shape_CHW[1]}; set "
+            f"larger sizes, or train at one size with --set data.progressive_sizes="
         ) from error
     finally:
         module.train(was_training)

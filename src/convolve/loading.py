@@ -1,4 +1,4 @@
-"""A path -> the model that lies there, whatever wrote it."""
+"""A path -> the model there, whatever tool wrote it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,8 +33,8 @@ def load(
 
     Files are recognized by their content; a Caffe model is two files, `net.prototxt+net.caffemodel`.
 
-    `overrides` adds what the model does not say itself. With `node`, the model gives the features of that inner layer.
-    A network with an `Objective` gives its answer alone, unless it is to be `whole`.
+    `overrides` adds what the model does not say about itself. With `node`, the model gives the features of that inner
+    layer. A network with an `Objective` gives only its predictions, unless `whole` is true.
     """
     path, overrides = local_model(in_place_of(path)), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
@@ -68,8 +68,8 @@ def _import(loader: Loader, path: Path, overrides: PreprocessOverrides, node: st
 def _confidence(
     path: Path, metadata: Metadata, arrays: Mapping[str, np.ndarray], measures: bool = True
 ) -> Confidence | None:
-    """What a file of ours knows of its own certainty, where no other tool has changed that; it `measures` distances, or
-    its network does. Its scores are divided by the temperature already."""
+    """The confidence record in a file of ours, if no other tool has changed it. With `measures` the file itself
+    computes distances; otherwise its network does. Its scores are already divided by the temperature."""
     wanted = TENSORS if measures else LIMITS
     if metadata.confidence is None or not arrays.keys() >= {*wanted}:
         return None
@@ -82,7 +82,7 @@ def _confidence(
 
 
 def _open_own(path: Path, overrides: PreprocessOverrides) -> Model:
-    """A network of ours: a folder, or a checkpoint of PyTorch whose tensors fit one."""
+    """One of our networks: a folder, or a PyTorch checkpoint whose tensors fit one."""
     if not is_folder(path):
         refuse(path)
         if pytorch.is_pytorch(path):
@@ -122,7 +122,9 @@ def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node
     opened, output = error.opened, overrides.output
     path, said = opened.files.path, onnx.as_it_is(opened, overrides)
     if node or (output and not error.reason):
-        raise UsageError(f"{path} is a quantized model, run as it is: --output is for the model that it was made from")
+        raise UsageError(
+            f"{path} is a quantized model, which cannot be cut: use --output with the model that it was made from"
+        )
     preprocess, target = Preprocess(**said.preprocess), said.metadata.target if said.metadata else None
     with_distance = said.metadata is not None and said.metadata.confidence is not None
     network = OnnxNetwork(
@@ -131,7 +133,7 @@ def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node
     )  # fmt: skip
     if error.reason:
         network.require_independent()
-        network.note = f"{error.reason.partition('; choose')[0]}; onnxruntime runs it as it is"
+        network.note = f"{error.reason.partition('; choose')[0]}; onnxruntime runs it unchanged"
     metadata = named(opened.stated.names_from or path, said.metadata, network.classes, overrides)
     limits = opened.stated.confidence if network.gives_distance else {}
     return Model(
@@ -141,7 +143,7 @@ def _open_as_it_is(error: onnx.AsItIsError, overrides: PreprocessOverrides, node
 
 
 def _logits(target: Target | None, gives_probabilities: bool) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """What makes of a file's answers what the network of a model gives; None where that is the same."""
+    """The function from a file's output to the output of a model's network; None if they are the same."""
     kind = target.kind if target else TargetKind.CLASS
     if kind == TargetKind.CLASS:
         return (lambda answers_NK: answers_NK.clamp(min=1e-37).log()) if gives_probabilities else None

@@ -1,8 +1,8 @@
-"""Locks of folders and files: the one place that knows how a system has them.
+"""Locks of folders and files: the only module that knows how each operating system locks.
 
-They end with the process that holds them, however that ends. Windows locks no folders: there a file in the user's
-temporary folder stands for one, which goes with the lock, and nobody is kept out who has another temporary folder. Some
-disks have no locks: there nobody is kept out at all.
+A lock ends with its process, however that ends. Windows cannot lock folders: there a file in the user's temporary
+folder stands for the folder and is removed with the lock, so a process with another temporary folder is not kept out.
+Some file systems have no locks: there nobody is kept out.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_ALL = 2**31 - 2  # bytes; Windows locks parts of a file: who shares it takes one of them, who wants it alone all
+_ALL = 2**31 - 2  # bytes; Windows locks ranges of a file: a shared lock takes one byte, an exclusive lock all of them
 _PAUSE_SECONDS = 0.05
 
 
 class Lock:
-    """Held until `close`."""
+    """A lock, held until `close`."""
 
     def __init__(self, handle: int, file: Path | None = None) -> None:
         self._handle, self._file = handle, file
 
     def stands_for(self, path: Path) -> bool:
-        """Whether what is locked is what is called `path` now: another may have removed it, and made it anew."""
+        """Whether the locked file still has the name `path`: another process may have removed and recreated it."""
         if self._file:
             return path.exists()
         try:
@@ -41,13 +41,13 @@ class Lock:
     def close(self) -> None:
         os.close(self._handle)
         if self._file:
-            with suppress(OSError):  # another waits for it
+            with suppress(OSError):  # another process waits for it
                 self._file.unlink()
 
 
 def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Lock:
-    """Lock `path`, which exists. Raises BlockingIOError if others hold it and we do not `wait`; those who hold it
-    `shared` let each other in."""
+    """Lock the existing `path`. Raises BlockingIOError if others hold it and `wait` is false; `shared` locks do not
+    exclude each other."""
     lock, is_held = _try(path, shared, wait)
     if is_held is False:
         lock.close()
@@ -56,7 +56,7 @@ def hold(path: Path, *, shared: bool = False, wait: bool = False) -> Lock:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Whether somebody holds `path` for himself alone; None where the disk has no locks."""
+    """Whether somebody holds `path` exclusively; None if the file system has no locks."""
     lock, is_held = _try(path, shared=True, wait=False)
     lock.close()
     return None if is_held is None else not is_held
@@ -65,7 +65,7 @@ def is_locked(path: Path) -> bool | None:
 if sys.platform == "win32":
 
     def _try(path: Path, shared: bool, wait: bool) -> tuple[Lock, bool | None]:
-        """A lock, and whether it is held; None: this disk has none."""
+        """A lock, and whether it is held; None: this file system has no locks."""
         name = hashlib.sha256(os.path.normcase(path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         file = Path(tempfile.gettempdir(), f"convolve-{name}.lock")
         handle = os.open(file, os.O_RDWR | os.O_CREAT)

@@ -1,4 +1,4 @@
-"""The Model artifact: a network with everything needed to ask it. `model_folder.py` says how it is stored."""
+"""The Model artifact: a network with everything needed to run it. `model_folder.py` says how it is stored."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ from convolve.transforms.preprocess import ChannelOrder, Preprocess
 
 @dataclass
 class Model:
-    """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how an image becomes one of them.
+    """`module` maps normalized images_NCHW to logits_NK; `preprocess` says how to make them from any image.
 
-    `architecture` is one of our networks or an imported graph; None: onnxruntime runs the file. `node`
-    names the layer that `module` stops at, where that is not the last one: such a model gives features and cannot be
-    saved. `membership`: which images it was trained on, where a part of a user's own set was held out. `max_pixels`:
-    see `Decoding`; this is up to whoever asks it, and not saved. `target`: what the outputs of `module` mean; of
-    numbers, `class_names` are their names. `confidence`: what it knows of its own certainty, if that was learned.
+    `architecture` is one of our networks or an imported graph; None: onnxruntime runs the file. `node` names the layer
+    at which `module` stops, if that is not the last one: such a model gives features and cannot be saved. `membership`:
+    which images it was trained on, if part of a user's own set was held out. `max_pixels`: see `Decoding`; a setting of
+    the caller, not saved. `target`: what the outputs of `module` mean; for numbers, `class_names` are their names.
+    `confidence`: how sure it is, if that was learned.
     """
 
     module: nn.Module
@@ -79,36 +79,36 @@ class Model:
 
     @property
     def learned(self) -> Learned:
-        """What is known of the images that it was trained on, so that it is not tested on these."""
+        """What is known about its training images, so that it is not tested on them."""
         return Learned(self.training_info.data_fingerprint, self.training_info.data_group or "", self.membership)
 
     @classmethod
     def from_module(cls, module: nn.Module, preprocess: Preprocess, class_names: Sequence[str]) -> Model:
-        """A network of one's own: `module` maps images_NCHW, normalized as `preprocess` says, to scores_NK.
+        """A model from your own network: `module` maps images_NCHW, normalized as `preprocess` says, to scores_NK.
 
-        It is copied into a graph by way of ONNX (the extra `onnx`), so that the model can be saved, converted and
-        trained wherever its code is not. Raises UnsupportedError for what ONNX or the graph cannot say.
+        It is copied into a graph through ONNX (the extra `onnx`), so that the model can be saved, converted and trained
+        without its code. Raises UnsupportedError for operations that ONNX or the graph lacks.
         """
         graph = class_scores(graph_of_module(module, preprocess.shape_CHW))
         [count] = graph.values()[graph.outputs[0]].shape
         if count != len(class_names):
-            raise UsageError(f"the network gives {count} scores, there are {len(class_names)} names of classes")
+            raise UsageError(f"the network gives {count} scores, but there are {len(class_names)} class names")
         return cls(build(graph), graph, preprocess, tuple(class_names))
 
     @property
     def decoding(self) -> Decoding:
-        """How the images are decoded that it is asked about: in color, which a gray network's answer tells of."""
+        """How images are decoded for it: always in color, so that `fitted` can mention the loss of color."""
         return replace(self.preprocess.decoding(self.max_pixels), gray=False)
 
     @property
     def batch_size(self) -> int:
-        """Images at a time: at most 1000, and 64 MiB of input, so that large images fit in memory too."""
+        """Images per batch: at most 1000, and at most 64 MiB of input, so that large images fit in memory too."""
         channels, height, width = self.preprocess.shape_CHW
         return max(1, min(1000, 2**24 // (channels * height * width)))
 
     @property
     def preprocess_warning(self) -> str:
-        """What a user should know before believing an answer: the preprocessing is assumed. Empty where it is known."""
+        """A warning that the preprocessing is assumed, not known; empty if it is known."""
         if self.preprocess.known_from:
             return ""
         return (
@@ -117,9 +117,9 @@ class Model:
         )
 
     def dataset(self, source: Source, views: int = 1, unreadable: Unreadable | None = None) -> Dataset:
-        """Images of any size as this model takes them, each in so many `views`; see `transforms/tta.py`.
+        """Images of any size, preprocessed for this model, each in `views` versions; see `transforms/tta.py`.
 
-        Those that cannot be read are named all at once, by an error, or left out as `unreadable` says.
+        Images that cannot be read are reported together in one error, or skipped as `unreadable` says.
         """
         unreadable = skipping(False, lambda message: None) if unreadable is None else unreadable
         return eval_dataset(source, self.preprocess, views, threads=torch.get_num_threads(), unreadable=unreadable)
@@ -127,8 +127,8 @@ class Model:
     def batches(
         self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS, of: range | None = None
     ) -> Iterator[Batch]:
-        """`dataset` in order, in batches as the network sees them; of several `workers`, this one's part of them; those
-        `of` a range that starts with a batch."""
+        """The batches of `dataset` in order, as network input; with several `workers`, this one's share; with `of`,
+        only a range, which must begin at a batch boundary."""
         size = max(1, self.batch_size // views)
         mine = part(-(-len(dataset) // size), workers.rank, workers.size)
         numbers = range(len(dataset))[mine.start * size : mine.stop * size] if of is None else of
@@ -136,7 +136,7 @@ class Model:
             yield self._normalized(images_NCHW) if len(labels_N) else images_NCHW, labels_N
 
     def evaluate(self, dataset: Dataset, views: int = 1, workers: Workers = SINGLE_PROCESS) -> Evaluation:
-        """All images, each once, in fp32; the answers to their `views` are averaged."""
+        """Evaluate all images once, in fp32; the predictions for their `views` are averaged."""
         batches = self.batches(dataset, views, workers)
         return evaluate(
             self.network, batches, self.device, views, workers, independent=self.independent, target=self.target
@@ -145,8 +145,8 @@ class Model:
     def predict(self, paths: Sequence[str | Path], top: int | None = None) -> Predictions:
         """The `top` classes of each image in `paths`: files, folders and zips, in the order of their names.
 
-        Without `top`, the 5 likeliest, or where an image can be of several classes, those that it is of. Raises
-        `DataError` for one that cannot be read.
+        Without `top`, the 5 most probable or, if an image can have several classes, those it is predicted to have.
+        Raises `DataError` for an image that cannot be read.
         """
         found = Predictions(one for batch in self.answers(list(find_images(paths)), top) for one in batch)
         for one in found:
@@ -157,9 +157,9 @@ class Model:
     def answers(
         self, images: Sequence[Location], top: int | None = None, of: range | None = None
     ) -> Iterator[list[Prediction]]:
-        """As `predict`, batch by batch in bounded memory, the unreadable ones with their `error`.
+        """As `predict`, batch by batch in bounded memory; images that cannot be read have an `error`.
 
-        `images` are those of `find_images`; of a range that starts at a multiple of `batch_size` come the same bits.
+        `images` come from `find_images`; a range from a multiple of `batch_size` on gives the same bits as the whole.
         """
         self.require_images()
         threads = torch.get_num_threads()
@@ -176,7 +176,7 @@ class Model:
             yield answers
 
     def _said(self, images_NCHW: NDArray[np.uint8], top: int | None) -> Iterator[Callable[..., Prediction]]:
-        """What there is to say of each image: a Prediction that lacks its path."""
+        """The Prediction of each image, without its path."""
         if self.node:
             yield from (partial(Prediction, classes=(), features=each) for each in self.outputs(images_NCHW).numpy())
             return
@@ -194,9 +194,9 @@ class Model:
     def answered(
         self, images_NCHW: NDArray[np.uint8], network: nn.Module | None = None
     ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-        """(the answers_NK to images that already have the wanted size, how sure each is: see `Confidence.said`).
+        """(answers_NK for images of the model's size, the confidence of each: see `Confidence.said`).
 
-        `network` is asked in place of the model's own, of which it is a copy.
+        `network`, a copy of the model's own, is used in its place.
         """
         given_NCHW = self._normalized(torch.from_numpy(images_NCHW)).to(self.device)
         answers_NK, distances_N = answer(network or self.network, given_NCHW, self.target, self.independent)
@@ -205,7 +205,7 @@ class Model:
         return answers_NK, self.confidence.said(answers_NK, distances_N, self.class_names)
 
     def likeliest(self, probabilities_NK: torch.Tensor, top: int | None) -> Iterator[list[tuple[int, float]]]:
-        """(number of the class, probability) of the `top` classes of each image; without `top`, see `predict`."""
+        """(class number, probability) of the `top` classes of each image; without `top`, see `predict`."""
         classes, is_several = len(self.class_names), self.target.kind == TargetKind.CLASSES
         values, indices = probabilities_NK.topk(min(top or (classes if is_several else 5), classes), dim=1)
         limits = thresholds_of(self.target, classes) if is_several and not top else (-1.0,) * classes
@@ -213,12 +213,12 @@ class Model:
             yield [(k, p) for k, p in zip(ks, ps, strict=True) if p >= limits[k]]
 
     def features(self, paths: Sequence[str | Path]) -> tuple[list[str], NDArray[np.float32]]:
-        """(names of the images, what a model that `load` opened with a `node` gives for each)."""
+        """(names of the images, their features) of a model that `load` opened with a `node`."""
         found = self.predict(paths)
         return [one.path for one in found], np.array([one.features for one in found], np.float32)
 
     def outputs(self, images_NCHW: NDArray[np.uint8]) -> torch.Tensor:
-        """What `module` gives for uint8 images that already have the wanted size."""
+        """The output of `module` for uint8 images of the model's size."""
         was_training = self.module.training
         self.module.eval()
         with torch.inference_mode(), whole_fp32():
@@ -229,11 +229,11 @@ class Model:
 
     @property
     def feature_shape(self) -> torch.Size:
-        """Of what `outputs` gives for one image."""
+        """The shape of what `outputs` gives for one image."""
         return self.outputs(np.zeros((1, *self.preprocess.shape_CHW), np.uint8)).shape[1:]
 
     def probabilities(self, images_NCHW: np.ndarray) -> torch.Tensor:
-        """probabilities_NK of uint8 images that already have the wanted size; of a model of numbers, these."""
+        """probabilities_NK for uint8 images of the model's size; for a model of numbers, the numbers."""
         if not len(images_NCHW):
             return torch.zeros(0, len(self.class_names))
         return self.evaluate(self._unlabeled(images_NCHW)).answers_NK
@@ -248,7 +248,7 @@ class Model:
         return Dataset(ArraySource(torch.from_numpy(images_NCHW), labels))
 
     def digest(self) -> str:
-        """What tells this model from others that answer otherwise."""
+        """A digest that differs between models whose answers differ."""
         known = self.confidence.record if self.confidence else None
         file = self.module.path if isinstance(self.module, OnnxNetwork) else None
         return digest_of(self.module, self.preprocess, (self.class_names, self.node, self.target, known), file)
@@ -261,37 +261,37 @@ class Model:
 
     @property
     def network(self) -> nn.Module:
-        """What is asked for answers: `module`, or a network that also knows its own certainty."""
-        if self.confidence is None or isinstance(self.module, OnnxNetwork):  # which knows it itself
+        """What computes answers: `module`, or a network that also gives its confidence."""
+        if self.confidence is None or isinstance(self.module, OnnxNetwork):  # which computes its own confidence
             return self.module
         return ConfidentNetwork(self.with_features(), self.confidence).to(self.device)
 
     def ask(self, accept: float | None, coverage: float | None) -> None:
-        """Answer within other limits; see `Confidence.asked`. Raises UsageError where nothing is known of that."""
+        """Set other limits for answers; see `Confidence.asked`. Raises UsageError if the model has no confidence."""
         require_known(self.confidence, accept, coverage)
         if self.confidence:
             self.confidence = self.confidence.asked(accept, coverage)
 
     def with_features(self) -> WithFeatures:
-        """images_NCHW -> (what `module` gives, features_ND)."""
+        """images_NCHW -> (the output of `module`, features_ND)."""
         hidden = [name for name, _ in self.module.named_children() if name.endswith("head_hidden")]
         return WithFeatures(self.module, hidden[0] if hidden else last_layer(self.module))
 
     def require_images(self) -> None:
-        """Raise UsageError where an imported network takes plain numbers and nobody said which image they are."""
+        """Raise UsageError if an imported network takes plain numbers and their image shape is unknown."""
         if isinstance(self.architecture, Graph) and self.preprocess.height == 1:
             raise UsageError(
-                f"the network takes {self.preprocess.width} numbers; say which image they are with --image-shape, for "
-                "example 1x28x28"
+                f"the network takes {self.preprocess.width} numbers; give the image shape that they represent with "
+                f"--image-shape, for example 1x28x28"
             )
 
     def require_classes(self) -> None:
-        """Raise UsageError for a model that gives numbers, not probabilities of classes."""
+        """Raise UsageError for a model that gives numbers instead of class probabilities."""
         if self.node:
             raise UsageError(f"the model gives the numbers of {self.node}, not classes; `convolve predict` prints them")
 
     def for_images(self, shape_CHW: tuple[int, int, int]) -> Model:
-        """This model for images of another shape, where an imported network takes plain numbers."""
+        """This model for images of another shape, if it is an imported network that takes plain numbers."""
         if shape_CHW == self.preprocess.shape_CHW or not isinstance(self.architecture, Graph):
             return self
         channels, height, width = shape_CHW
@@ -301,11 +301,11 @@ class Model:
         return replace(self, architecture=architecture, preprocess=preprocess)
 
     def for_arrays(self, shape_CHW: tuple[int, int, int]) -> Model:
-        """This model for images in memory, of which a network that takes images takes any, resized."""
+        """This model for images in memory; a network that takes images accepts any, resized."""
         return self.for_images(shape_CHW) if self.preprocess.height == 1 else self
 
     def cut(self, node: str) -> Model:
-        """The model up to `node`: a name in an imported network's file, or a layer of one of ours."""
+        """The model truncated at `node`: a name in an imported network's file, or a layer of one of ours."""
         if not isinstance(self.architecture, Graph):
             return replace(self, module=FeatureExtractor(self.module, node).eval(), node=node, confidence=None)
         graph = self.architecture.with_outputs([node])
@@ -315,7 +315,7 @@ class Model:
 
     @property
     def answer(self) -> Model:
-        """This model without what its network gives beside its answer, for its training."""
+        """This model without the additional outputs that only its training needs."""
         graph, objective = self.architecture, self.target.objective
         if objective is None or not isinstance(graph, Graph):
             return self
@@ -325,9 +325,9 @@ class Model:
         return replace(self, module=module, architecture=graph, target=replace(self.target, objective=None))
 
     def body(self) -> nn.Module:
-        """images_NCHW, normalized -> features_ND: what the last layer with weights reads, maps averaged.
+        """images_NCHW, normalized -> features_ND: the input of the last layer with weights, with maps averaged.
 
-        It is in evaluation mode and has the model's weights of this moment.
+        The module is in evaluation mode and has the model's present weights.
         """
         if not isinstance(self.architecture, Graph):
             return features_of(self.module).eval()
@@ -335,7 +335,7 @@ class Model:
 
     @torch.no_grad()
     def set_head(self, weight_KD: torch.Tensor, bias_K: torch.Tensor) -> None:
-        """Give the last layer, dense and on the features, these numbers."""
+        """Set the weights of the last layer, which must be dense and read the features."""
         head = self.module.get_submodule(last_layer(self.module))
         head.weight.copy_(weight_KD)  # type: ignore[operator]
         head.bias.copy_(bias_K)  # type: ignore[operator]
@@ -348,18 +348,20 @@ class Model:
         )  # fmt: skip
 
     def export(self, path: str | Path, *, with_preprocessing: bool = False, any_size: bool = False) -> Parity:
-        """Write the model for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
+        """Write the model for other runtimes, in the format of `path`'s ending: ONNX (.onnx) or a torch.export program
+        (.pt2).
 
-        The file takes normalized images_NCHW; `with_preprocessing`, uint8 images_NHWC of the model's size, gray or
-        RGB; `any_size`, one image_HW3 of any size. It is run and compared with this model first: one that answers
-        otherwise raises ConvolveError; nothing is written then. An older file is replaced. A model card lies beside it.
+        The file takes normalized images_NCHW; with `with_preprocessing`, uint8 images_NHWC of the model's size, gray or
+        RGB; with `any_size`, one image_HW3 of any size. It is first run and compared with this model: if the answers
+        differ, ConvolveError is raised and nothing is written. An older file is replaced. A model card is written
+        beside it.
         """
         path = Path(path)
         self._whole()
         self.require_images()
         metadata, is_class = self.metadata, self.target.kind == TargetKind.CLASS
         answering = self.network if is_class else Answering(self.network, self.target)
-        if self.target.kind == TargetKind.NUMBER:  # the file gives them as they are
+        if self.target.kind == TargetKind.NUMBER:  # the file returns them unchanged
             metadata = replace(metadata, target=Target(self.target.kind))
         known = self.confidence.tensors if self.confidence else {}
         options = Options(with_preprocessing or any_size, any_size, self.independent, known)
@@ -377,9 +379,9 @@ class Model:
         )  # fmt: skip
 
     def _whole(self) -> Architecture:
-        """The architecture of a model that can be written; UsageError for one that cannot."""
+        """The architecture of a model that can be written; raises UsageError if it cannot."""
         if self.node:
-            raise UsageError(f"a model that stops at {self.node} gives features, no classes; save the whole one")
+            raise UsageError(f"a model that stops at {self.node} gives features, not classes; save the whole model")
         if self.architecture is None:
             known = note_of(self.module) or "a quantized file"
             raise UsageError(f"{known} and cannot be written in another form; give the model that it was made from")
@@ -387,7 +389,7 @@ class Model:
 
     @property
     def independent(self) -> bool:
-        """Whether the scores are logarithms of probabilities, each by itself."""
+        """Whether the scores are log-probabilities of independent classes."""
         if isinstance(self.module, OnnxNetwork):
             return self.module.independent
         return isinstance(self.architecture, Graph) and gives_independent(self.architecture)

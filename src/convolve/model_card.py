@@ -1,7 +1,7 @@
-"""model-card.md: what a person should know of a model before using it, in the words of its own description.
+"""model-card.md: what people should know about a model before they use it, taken from its own description.
 
-It begins with the front matter in YAML by which the Hugging Face Hub files a model.
-Whatever the description does not hold is left out, or said to be unknown; nothing is guessed.
+It begins with the YAML front matter that the Hugging Face Hub reads. What the description lacks is left out or called
+unknown; nothing is guessed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from convolve.training.metrics import in_words
 from convolve.transforms.preprocess import TURNED, Preprocess
 
 CARD = "model-card.md"
-MOST_NAMES = 100  # class names; more are in model.json
+MOST_NAMES = 100  # class names; further ones are in model.json
 _COLORS = {"gray": "one plane of gray", "rgb": "planes of red, green, blue", "bgr": "planes of blue, green, red"}
 
 
@@ -35,7 +35,7 @@ def model_card(
     any_size: bool = False,
 ) -> str:
     """The card, in Markdown. `file` is the name and SHA-256 of what holds the weights. `takes_pixels`: it takes uint8
-    (N, H, W, C) and does the arithmetic itself; `any_size`: one (H, W, 3) that it scales, too."""
+    (N, H, W, C) and normalizes it itself; `any_size`: one (H, W, 3), which it also resizes."""
     info = metadata.training_info
     channels, height, width = preprocess.shape_CHW
     return render(
@@ -73,13 +73,13 @@ def write_card(
     metadata: Metadata,
     **inside: bool,
 ) -> None:
-    """Write the card of an exported file beside it; `inside`: what else `model_card` is told."""
+    """Write the card of an exported file beside it; `inside`: further arguments of `model_card`."""
     with path.open("rb") as file:
         stored = path.name, hashlib.file_digest(file, "sha256").hexdigest()
     write_text(card_path(path), model_card(architecture, module, preprocess, metadata, stored, **inside))
 
 
-# Figure -> its name among the metrics of the Hub; an error is told as the accuracy that it leaves.
+# Figure -> its name among the Hub's metrics; an error is reported as accuracy, 1 - error.
 _METRICS = {
     "test_error": "accuracy", "test_macro_f1": "f1", "test_mean_average_precision": "mean_average_precision",
     "test_mean_absolute_error": "mae", "test_r2": "r_squared",
@@ -93,7 +93,7 @@ def _measured(info: TrainingInfo) -> list[dict[str, str | float]]:
 
 
 def card_path(file: Path) -> Path:
-    """Where the card of an exported file lies: beside it."""
+    """The path of an exported file's card: beside the file."""
     return file.with_name(f"{file.stem}-{CARD}")
 
 
@@ -132,7 +132,7 @@ def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
 
 
 def _numbers(value: float | tuple[float, ...]) -> str:
-    """One number, or one a channel."""
+    """One number, or one per channel."""
     values = value if isinstance(value, tuple) else (value,)
     text = ", ".join(f"{number:.9g}" for number in values)
     return f"({text})" if len(values) > 1 else text

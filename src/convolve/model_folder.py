@@ -1,13 +1,13 @@
-"""The files of a model, written whole and checked when they are read.
+"""The files of a model, written completely or not at all, and checked when they are read.
 
-    model/model.json            architecture, class names, preprocessing, where it comes from, SHA-256 of the weights
-    model/model-card.md         the same in words, for people
+    model/model.json            architecture, class names, preprocessing, origin, SHA-256 of the weights
+    model/model-card.md         the same for people to read
     model/weights.safetensors   the parameters under their names in the module; a mean image as preprocess.mean_image;
-                                hashes of the images, where the test part was held out, as membership.*; what a model
-                                knows of its own certainty as confidence.*
+                                hashes of the images, if the test part was held out, as membership.*; the model's
+                                confidence as confidence.*
 
 The architecture is "model", one of our networks by name, or "graph", an imported one node by node. Nothing is ever
-unpickled, and nothing of the files is executed but the code that `build` makes from a checked graph.
+unpickled, and nothing in the files is executed except the code that `build` makes from a checked graph.
 """
 
 import hashlib
@@ -50,8 +50,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def digest_of(module: nn.Module, preprocess: Preprocess, beside: tuple[object, ...], file: Path | None) -> str:
-    """What tells a model from others that answer otherwise: its weights, or its `file`, its preprocessing, and what is
-    `beside` them."""
+    """A digest that differs between models whose answers differ: of its weights, or its `file`, its preprocessing, and
+    what is `beside` them."""
     digest = hashlib.sha256(repr((preprocess, *beside)).encode())
     digest.update(b"" if preprocess.mean_image_CHW is None else preprocess.mean_image_CHW.tobytes())
     digest.update(file.read_bytes() if file else b"")
@@ -69,13 +69,13 @@ def write_model(
     membership: Membership | None = None,
     confidence: Confidence | None = None,
 ) -> None:
-    """Write the model folder; model.json, which vouches for the weights, comes last."""
+    """Write the model folder; model.json, which has the weights' checksum, is written last."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     if preprocess.mean_image_CHW is not None:
         state[MEAN_IMAGE] = torch.from_numpy(preprocess.mean_image_CHW)
     if membership:
         kind = "names" if membership.by_name else "bytes"
-        for part in ("trained", "tested"):  # safetensors for torch knows no unsigned numbers
+        for part in ("trained", "tested"):  # safetensors for torch has no unsigned integers
             state[_MEMBERS.format(kind, part)] = torch.from_numpy(getattr(membership, part).view(np.int64))
     for name, tensor in (confidence.tensors if confidence else {}).items():
         state[CONFIDENCE + name] = tensor.cpu().contiguous()
@@ -100,17 +100,17 @@ def _write(folder: Path, content: bytes, record: ModelRecord, card: str = "") ->
 
 
 def _network(spec: NetworkSpec) -> dict[str, Any]:
-    """What is said of a network of ours; what only a training needs, such as the path of its start, stays there."""
+    """The description of one of our networks, without what only a training needs, such as the path of its start."""
     return {f.name: to_json(getattr(spec, f.name)) for f in fields(NetworkSpec)}
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a model folder, or a run folder that has one."""
+    """Whether `path` is a model folder, or a run folder that contains one."""
     return any((path / name).exists() for name in ("model.json", "model/model.json"))
 
 
 def find_folder(path: Path) -> Path:
-    """The model folder that `path` is, or the one of a run folder."""
+    """The model folder at `path`, or in the run folder `path`."""
     if not is_folder(path):
         raise _not_a_model(path)
     return path / "model" if (path / "model" / "model.json").exists() else path
@@ -121,12 +121,12 @@ def read_model(
 ) -> tuple[nn.Module, Architecture, Preprocess, Metadata, Membership | None, Confidence | None]:
     """The inverse of `write_model`; the module is in evaluation mode. Raises ModelError or UnsupportedError.
 
-    Nothing is allocated in a size that only model.json claims: the shapes of the weights are compared first.
+    No memory is allocated for sizes that only model.json claims: the shapes of the weights are compared first.
     """
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
     if _is_no_classifier(record):
-        raise NoClassifierError(f"{folder} holds a network that is no classifier; `convert` and `show` take it")
+        raise NoClassifierError(f"{folder} holds a network that is not a classifier; use `convert` or `show`")
     stored_bytes = _require_whole(weights, record.weights_sha256)
     try:
         with safe_open(weights, framework="pt") as stored:
@@ -150,7 +150,7 @@ def read_model(
 
 
 def write_network(folder: Path, module: nn.Module, graph: Graph) -> None:
-    """Write a network that is no classifier: the same files, with no class names, no preprocessing and no card."""
+    """Write a network that is not a classifier: the same files, without class names, preprocessing and card."""
     content = save_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
     record = ModelRecord(
         class_names=(), data="", training_info=TrainingInfo(), format=FORMAT, preprocess={},
@@ -160,8 +160,7 @@ def write_network(folder: Path, module: nn.Module, graph: Graph) -> None:
 
 
 def read_network(folder: Path) -> tuple[nn.Module, Graph | None, tuple[int, int, int], int]:
-    """(module, graph, shape of the image, classes) of any model folder; the last two have no meaning for one of
-    `write_network`."""
+    """(module, graph, image shape, classes) of any model folder; the last two are meaningless after `write_network`."""
     path, weights = folder / "model.json", folder / "weights.safetensors"
     record = _read_record(path)
     if not _is_no_classifier(record):
@@ -186,11 +185,11 @@ def _is_no_classifier(record: ModelRecord) -> bool:
 
 
 def _membership(stored: Any, shapes: Shapes) -> Membership | None:
-    """Take what is said of single images out of `shapes`."""
+    """Remove the hashes of single images from `shapes` and return them."""
     for kind in ("bytes", "names"):
         names = [_MEMBERS.format(kind, part) for part in ("trained", "tested")]
         if all(shapes.pop(name, None) for name in names):
-            # Copies: while a tensor of the file lives, that is mapped, and Windows lets nobody replace it.
+            # Copies: a tensor of the file keeps it memory-mapped, and then Windows lets nobody replace it.
             trained, tested = (stored.get_tensor(name).to(torch.int64, copy=True).numpy() for name in names)
             trained, tested = trained.view(np.uint64), tested.view(np.uint64)
             return Membership(trained, tested, kind == "names")
@@ -198,9 +197,9 @@ def _membership(stored: Any, shapes: Shapes) -> Membership | None:
 
 
 def _confidence(record: ModelRecord, tensors: dict[str, torch.Tensor]) -> Confidence | None:
-    """What the record says of the model's certainty, with its tensors, whose shapes must fit each other."""
+    """The model's confidence record, with its tensors; their shapes must fit each other."""
     if (record.confidence is None) != (not tensors):
-        raise ValueError(f"confidence and the weights {CONFIDENCE}* must be there together")
+        raise ValueError(f"confidence and the weights {CONFIDENCE}* need each other")
     if record.confidence is None:
         return None
     try:
@@ -211,7 +210,7 @@ def _confidence(record: ModelRecord, tensors: dict[str, torch.Tensor]) -> Confid
 
 @contextmanager
 def _located(path: Path) -> Iterator[None]:
-    """Say of every error that it is about the file `path`."""
+    """Turn every error into one that names the file `path`."""
     try:
         yield
     except (ModelError, UnsupportedError) as error:
@@ -228,11 +227,11 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():
         return UsageError(
-            f"{path} is a run without a model yet; finish it with `convolve train {path} --out {path}` and its --data"
+            f"{path} is a run that has no model yet; finish it with `convolve train {path} --out {path}` and its --data"
         )
     if path.is_file():
         return UnsupportedError(
-            f"{path} is no model that convolve can read; give a model folder, a run folder, a CNTK model, an ONNX "
+            f"{path} is not a model that convolve can read; give a model folder, a run folder, a CNTK model, an ONNX "
             "file, a PyTorch checkpoint or net.prototxt+net.caffemodel"
         )
     return ModelError(f"{path} holds no model.json; give a model folder or a run folder")
@@ -253,7 +252,7 @@ def _read_record(path: Path) -> ModelRecord:
 def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
     if record.model is None:
         return graph_from_mapping(record.graph, weights_bytes)
-    for name in ("dropout", "name", "variant"):  # others came later, and have defaults that are nothing
+    for name in ("dropout", "name", "variant"):  # others were added later, with defaults that mean nothing
         if name not in record.model:
             raise ValueError(f"model.{name} is missing")
     spec: NetworkSpec = parse(NetworkSpec, record.model, "model")
@@ -261,19 +260,19 @@ def _architecture(record: ModelRecord, weights_bytes: int) -> Architecture:
 
 
 def _module(architecture: Architecture, preprocess: Preprocess, classes: int, shapes: Shapes) -> nn.Module:
-    """The network, whose weights must have these shapes."""
+    """The network; its weights must have these shapes."""
     if not isinstance(architecture, Graph):
         if architecture.name not in MODELS:
             unknown = unknown_name("model", architecture.name, MODELS)
-            raise UnsupportedError(f"{unknown} A newer convolve may know it, or a package that is not installed here")
+            raise UnsupportedError(f"{unknown} A newer convolve, or a package that is not installed here, may know it")
         _require_shapes(bare_model(architecture, preprocess.shape_CHW, classes), shapes)
         return build_model(architecture, preprocess.shape_CHW, classes)
     inputs = [value.shape for value in architecture.inputs]
     scores = architecture.values()[architecture.outputs[0]].shape
     if inputs != [preprocess.shape_CHW] or len(architecture.outputs) != 1 or scores != (classes,):
         raise ModelError(
-            f"the graph takes {inputs} and gives {scores}; preprocessing makes {preprocess.shape_CHW}, "
-            f"and {classes} classes have names"
+            f"the graph takes {inputs} and gives {scores}, but preprocessing gives {preprocess.shape_CHW}, and "
+            f"{classes} classes have names"
         )
     module = build(architecture)
     _require_shapes(module, shapes)
@@ -285,15 +284,17 @@ def _require_shapes(module: nn.Module, found: Shapes) -> None:
     for name in wanted | found:
         if wanted.get(name) != found.get(name):
             shapes = [found.get(name, "not there"), wanted.get(name, "none")]
-            raise ModelError(f"weights.safetensors does not fit it: {name} is {shapes[0]}, the network's {shapes[1]}")
+            raise ModelError(
+                f"weights.safetensors does not fit the network: {name} is {shapes[0]}, the network's {shapes[1]}"
+            )
 
 
 def _require_whole(path: Path, sha256: str) -> int:
-    """The bytes of a file whose digest is this one."""
+    """The bytes of a file, which must have this digest."""
     try:
         with opened(path, ModelError) as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ModelError(f"{path} was altered or cut: its checksum is not the one in model.json; {_MEND}")
+                raise ModelError(f"{path} was altered or truncated: its checksum is not the one in model.json; {_MEND}")
             return file.tell()
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; {_MEND}, whole") from None

@@ -1,4 +1,4 @@
-"""Any network that can be read, whatever it gives: a classifier, several heads, features, an image, a number."""
+"""Any network that can be read, whatever its output: a classifier, several heads, features, an image, a number."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,11 @@ from convolve.remote import local_model
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """`module` takes the `inputs`, in their order and each with a batch axis in front, and gives the `outputs`: a
-    tensor, or a tuple of several. Both lead from names to shapes of one sample. It does not prepare images.
+    """`module` takes the `inputs`, in this order and each with a leading batch axis, and returns the `outputs`: a
+    tensor, or a tuple of several.
 
-    `graph` is None for a network of ours, whose module says what it consists of.
+    Both map names to shapes of one sample. Images are not preprocessed. `graph` is None for one of our networks, whose
+    module describes itself.
     """
 
     module: nn.Module
@@ -38,24 +39,24 @@ class Network:
     graph: Graph | None = None
 
     def export(self, path: str | Path) -> Parity:
-        """Write it for other runtimes, as `path` ends: ONNX (.onnx) or a torch.export program (.pt2).
+        """Write it for other runtimes, in the format of `path`'s ending: ONNX (.onnx) or a torch.export program (.pt2).
 
-        The file is run and compared first; one that answers otherwise raises ConvolveError, and nothing is written.
+        The file is first run and compared; if the outputs differ, ConvolveError is raised and nothing is written.
         Returns what was compared.
         """
         return export_network(self.module, self.inputs, self.outputs, Path(path))
 
     def save(self, folder: str | Path) -> None:
-        """Write a model folder, which `load_graph` opens again."""
+        """Save a model folder, which `load_graph` opens again."""
         if self.graph is None:
-            raise UsageError("a network of ours is kept whole, with its classes: convert it as a classifier")
+            raise UsageError("one of our own networks is kept whole, with its classes: convert it as a classifier")
         write_network(Path(folder), self.module, self.graph)
 
 
 def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: PreprocessOverrides | None = None) -> Network:
-    """Open any network: what `load` opens, and networks that are no classifiers of images.
+    """Open any network: what `load` opens, and networks that are not image classifiers.
 
-    `outputs` are names of nodes, in the file's words or in ours; without them, it is the network's own.
+    `outputs` are names of nodes, the file's or ours; without them, the network's own outputs.
     """
     path, overrides = local_model(Path(path)), overrides or PreprocessOverrides()
     loader = None if is_folder(path) else find_loader(path)
@@ -74,7 +75,7 @@ def load_graph(path: str | Path, outputs: Sequence[str] = (), overrides: Preproc
 
 
 def graph_of_module(module: nn.Module, shape_CHW: tuple[int, int, int]) -> Graph:
-    """What a module computes of images_NCHW, by way of ONNX. Raises ConvolveError where the graph answers otherwise."""
+    """The graph of what a module computes for images_NCHW, through ONNX. Raises ConvolveError if its outputs differ."""
     onnx_form.check_packages()
     source = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
     images_NCHW = torch.randn(4, *shape_CHW, generator=torch.Generator().manual_seed(0))
@@ -83,7 +84,7 @@ def graph_of_module(module: nn.Module, shape_CHW: tuple[int, int, int]) -> Graph
     with torch.no_grad():
         wanted, got = source(images_NCHW).numpy(), build(graph)(images_NCHW).numpy()
     if wanted.shape != got.shape or not distance(wanted, got).max(initial=0) <= TOLERANCE:
-        raise ConvolveError(f"{type(module).__name__} answers otherwise as a graph; please report it")
+        raise ConvolveError(f"{type(module).__name__} gives other outputs as a graph; please report it")
     return graph
 
 
@@ -93,7 +94,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _of_graph(graph: Graph) -> Network:
-    """Names are the file's own, where it has them."""
+    """Names are those of the file, where it has names."""
     values = graph.values()
     inputs = {value.source or value.name: value.shape for value in graph.inputs}
     outputs = {values[name].source or name: values[name].shape for name in graph.outputs}

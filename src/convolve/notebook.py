@@ -1,4 +1,4 @@
-"""How values show themselves in a notebook: small tables and pictures. What comes from data is escaped."""
+"""How values are displayed in a notebook: small tables and pictures. Text from data is escaped."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from convolve.pictures import Picture, picture
 from convolve.templates import count, number, percent
 
-MOST = 20  # rows, pictures or names; a cell of a notebook is for a look
+MOST = 20  # rows, pictures or names; a notebook cell is for an overview
 _SVG = '<svg viewBox="0 0 100 40" width="300" role="img" aria-label="{said}" style="background: none">{lines}</svg>'
 _COLORS = ("#8a8f98", "#0a6c93")  # gray and blue, on light and dark pages
 
 
 def table(rows: Iterable[tuple[object, object]], title: str = "") -> str:
-    """Two columns; a value that is markup already is a `Markup`."""
+    """Two columns; a value that is already HTML is a `Markup`."""
     cells = "".join(
         f"<tr><th style='text-align: left'>{_cell(name)}</th><td>{_cell(value)}</td></tr>" for name, value in rows
     )
@@ -26,7 +26,7 @@ def table(rows: Iterable[tuple[object, object]], title: str = "") -> str:
 
 
 class Markup(str):
-    """Text that is HTML."""
+    """Text that is already HTML."""
 
 
 def _cell(value: object) -> str:
@@ -49,7 +49,7 @@ def probabilities(classes: Sequence[tuple[str, float]]) -> Iterable[tuple[str, M
 
 
 def curves(title: str, lines: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Lines over the epochs, from 0 to the largest value."""
+    """Line plots over the epochs, from 0 to the largest value."""
     known = {name: [v for v in values if v is not None] for name, values in lines.items()}
     known = {name: values for name, values in known.items() if len(values) > 1}
     if not known:
@@ -64,7 +64,7 @@ def curves(title: str, lines: Mapping[str, Sequence[float | None]]) -> Markup:
 
 
 def figures(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """The names of fields as words, and their values as people read them; what is empty is left out."""
+    """Field names as words and their values formatted for people; empty ones are omitted."""
     for name, value in values.items():
         if not isinstance(value, int | float | str) or value == "":
             continue
@@ -78,14 +78,14 @@ def figures(values: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def is_notebook() -> bool:
-    """Whether this process answers the cells of a notebook."""
+    """Whether this process runs a notebook's cells."""
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     return shell is not None and hasattr(shell, "kernel")
 
 
 class TrainingCell:
-    """A callback for the events of a run (see `training/events.py`): below the cell, a line an epoch and a bar."""
+    """A callback for the events of a run (see `training/events.py`): one line per epoch and a bar below the cell."""
 
     def __init__(self) -> None:
         self.said, self.rows, self.images, self.before, self.bar = list[str](), list[str](), 1, 0, ""

@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder: the model with its figures, the last evaluation, the result."""
+"""What a training writes to its run folder: the model with its figures, the last evaluation, the result."""
 
 import time
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ from convolve.training.trainer import Trainer
 from convolve.training.workers import Workers
 
 _MISTAKES = 12  # pictures that a notebook shows
-MAX_PICTURE_SIZE = 96  # pixels; larger images are kept smaller for the report
+MAX_PICTURE_SIZE = 96  # pixels; larger images are stored smaller for the report
 _RESULT_FROM_START = (
     "parameters", "precision", "device", "threads", "data_name", "data_note", "data_fingerprint", "versions",
     "hardware",
@@ -45,8 +45,8 @@ _RESULT_FROM_START = (
 
 
 class Training(NamedTuple):
-    """All parts of a run. `model` is the artifact over the network that is evaluated and shipped; `fitted` is the head
-    that it began with, where its body was trained already."""
+    """All parts of a run. `model` is the artifact around the network that is evaluated and shipped; `fitted` is the
+    head it started from, if its body was trained already."""
 
     trainer: Trainer
     model: Model
@@ -58,7 +58,7 @@ class Training(NamedTuple):
 class Run:
     """A finished training: `folder.path` holds everything, `result` the figures of result.json, `model` the network.
 
-    `rank`: of several workers that trained, the one that this process is; the first one prints and writes.
+    `rank`: this process's number among several workers; the first one prints and writes.
     """
 
     folder: RunFolder
@@ -94,7 +94,7 @@ class Run:
 
 
 def write_outcome(training: Training, began: float) -> None:
-    """Evaluate the model, write all of it, and that the run is finished; it `began` then by `time.perf_counter`."""
+    """Evaluate the model, write everything, and mark the run as finished; it `began` at that `time.perf_counter`."""
     trainer, model, test = training.trainer, training.model, training.data.test
     workers = trainer.workers
     model.target = _with_thresholds(training)
@@ -125,7 +125,7 @@ def write_outcome(training: Training, began: float) -> None:
 
 
 def _tell_of_few(known: Confidence, trainer: Trainer) -> None:
-    """Say which limits the held-out images are too few for: then every image gets an answer, or none a set."""
+    """Warn about limits for which there are too few held-out images: then no image is rejected, or none gets a set."""
     for name in ("accept", "coverage"):
         part = getattr(known.record, name)
         if part is not None and (too_few := known.too_few_for(part)):
@@ -133,7 +133,7 @@ def _tell_of_few(known: Confidence, trainer: Trainer) -> None:
 
 
 def _judged(training: Training) -> Evaluation:
-    """What the model says of the test images, or what was said of them in cross-validation."""
+    """The model's predictions for the test images, or those of cross-validation."""
     test, known = training.data.test, training.data.out_of_fold
     if known is None or not known.is_test:
         return training.model.evaluate(test, workers=training.trainer.workers)
@@ -150,8 +150,8 @@ def _folds(training: Training) -> int | None:
 
 
 def _with_thresholds(training: Training) -> Target:
-    """The target; of several classes, with the thresholds that are best for the out-of-fold answers of a fitted head
-    that was not trained on, or for the validation part."""
+    """The target; for several classes, with the thresholds that are best for the out-of-fold predictions of a fitted
+    head that was not trained further, or for the validation part."""
     model, data, fitted = training.model, training.data, training.fitted
     if model.target.kind != TargetKind.CLASSES:
         return model.target
@@ -165,18 +165,18 @@ def _with_thresholds(training: Training) -> Target:
     open_K = (is_NK.all(0) | ~is_NK.any(0)).tolist()
     if any(open_K):
         names = in_words([name for name, is_open in zip(model.class_names, open_K, strict=True) if is_open])
-        what = f"no image that was held out says from which probability on one is of {names}: from {THRESHOLD} on"
+        what = f"no held-out image has {names}, so their threshold is the probability {THRESHOLD}"
         training.trainer.callback("note", {"message": what})
     return replace(model.target, thresholds=best_thresholds(found.labels_N.numpy(), found.answers_NK.numpy()))
 
 
 def _everywhere(workers: Workers, numbers: set[int]) -> list[int]:
-    """The numbers of images that any of the workers knows."""
+    """The image numbers that any of the workers knows."""
     return sorted({*workers.gather(torch.tensor(sorted(numbers), dtype=torch.int64)).tolist()})
 
 
 def _unreadable(trainer: Trainer, evaluation: Evaluation) -> int:
-    """How many test images were left out of the evaluation."""
+    """How many test images were skipped in the evaluation."""
     return trainer.session.start.test_samples - len(evaluation.labels_N)
 
 
@@ -222,8 +222,8 @@ def _interval(evaluation: Evaluation) -> tuple[float, ...]:
 
 
 def _test_pictures(model: Model, test: Dataset, index_M: NDArray[np.int64]) -> torch.Tensor:
-    """images_MHWC, uint8, none larger than `MAX_PICTURE_SIZE`; numbers that are no pixels are shown from black, the
-    least of all that are shown, to white."""
+    """images_MHWC, uint8, none larger than `MAX_PICTURE_SIZE`; numbers that are not pixels are scaled from black, the
+    smallest of all shown, to white."""
     channels, *size = model.preprocess.shape_CHW
     shrink = min(1.0, MAX_PICTURE_SIZE / max(size))
     small = [max(1, round(side * shrink)) for side in size]
@@ -259,7 +259,7 @@ def _result(training: Training, evaluation: Evaluation, total_seconds: float, tr
         samples_seen=at.samples_seen,
         train_seconds=at.train_seconds,
         total_seconds=total_seconds,
-        images_per_second=at.samples_seen / (at.train_seconds or 1),  # nothing in no time: 0 epochs
+        images_per_second=at.samples_seen / (at.train_seconds or 1),  # not 0 images in 0 seconds: 0 epochs
         data_wait_fraction=at.wait_seconds / (at.train_seconds or 1),
         world_size=trainer.workers.size,
         bytes_sent=sync.bytes_sent if sync else 0,

@@ -1,4 +1,4 @@
-"""What a model says of one image."""
+"""What a model predicts for one image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Classes = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one image: (class name, probability), most likely first; `fitted`: what was done to it.
+    """What the model predicts for one image: (class name, probability), most probable first; `fitted`: how the image
+    was converted.
 
-    Of several classes an image, those that it is said to be of. A model that stops at a layer gives `features` in place
-    of classes, one of numbers these, with their names. `error`: why the image cannot be read. A model that knows its
-    own certainty says whether the image is `none_of_these`, since its `distance` is too large, and of which classes it
-    may be, `possible`, or within which `intervals` its numbers lie; see `training/confidence.py`. Of a network with
-    several heads, `heads` are what each says, by its name.
+    If images can have several classes, `classes` are those predicted. A model that stops at a layer gives `features`
+    instead, a model of numbers `numbers` with their names. `error`: why the image cannot be read. A model with
+    confidence says whether the image is `none_of_these` because its `distance` is too large, and which classes are
+    `possible`, or in which `intervals` its numbers lie; see `training/confidence.py`. For a network with several heads,
+    `heads` are the predictions of each, by name.
     """
 
     path: str
@@ -57,7 +58,7 @@ class Prediction:
             yield "features", " x ".join(map(str, self.features.shape))
 
     def _picture(self) -> Markup:
-        """The image, if it is still where it was."""
+        """The image, if its file still exists."""
         try:
             with ByteReader() as reader:
                 location = parse_location(self.path)
@@ -68,7 +69,7 @@ class Prediction:
 
 
 class Predictions(list[Prediction]):
-    """What a model says of several images, in their order."""
+    """What a model predicts for several images, in their order."""
 
     def _repr_html_(self) -> str:
         more = f"<div>and {len(self) - MOST:,} more</div>" if len(self) > MOST else ""

@@ -1,4 +1,4 @@
-"""Plain values -> the typed fields of a recipe: from JSON and YAML, and from the texts of `--set`."""
+"""Plain values -> the typed fields of a recipe: from JSON, from YAML, and from the text of `--set`."""
 
 import math
 import types
@@ -13,15 +13,15 @@ from convolve.errors import UsageError, brief, look_up, unknown_name
 from convolve.transforms.table import TRANSFORMS
 from convolve.transforms.transform import MAX_SIDE, Size, Transform, require
 
-# One value for each period of a schedule; the last one holds from there on. Texts such as
-# "0.001*10:0.0005*10:0.0001" (CNTK's notation) are accepted wherever such a list is.
+# One value for each period of a schedule; the last one stays from there on. Texts such as "0.001*10:0.0005*10:0.0001"
+# (CNTK's notation) are accepted wherever such a list is.
 Steps = tuple[float, ...]
 MAX_STEPS = 100_000  # more epochs than any training has
 NumberOrWord = int | str
 ImageSize = NumberOrWord  # N, or "WxH"
 Arguments = Mapping[str, Any]  # what another library takes: it says which, and checks them
 
-# Fields that were called otherwise -> their name of today.
+# Renamed fields -> their present names.
 RENAMED = {
     "adjust": "plateau",
     "data.side_ratio": "data.crop_ratio",
@@ -33,7 +33,7 @@ RENAMED = {
 
 
 def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
-    """`value` as the type `kind`; `base` supplies what a mapping leaves out."""
+    """`value` as the type `kind`; `base` supplies the fields that a mapping omits."""
     origin = get_origin(kind)
     if is_dataclass(kind):
         return _parse_dataclass(typing.cast(type, kind), value, path, base)
@@ -52,13 +52,13 @@ def parse(kind: Any, value: Any, path: str, base: Any = None) -> Any:
         return _parse_transforms(value, path)
     if kind == NumberOrWord:
         return _parse_number_or_word(value, path)
-    if kind == Steps:  # ratios and means are written the same way
+    if kind == Steps:  # ratios and means use the same notation
         return _parse_steps(value, path)
     if origin is Literal:
         if value not in get_args(kind):
             raise UsageError(f"{path}: {unknown_name('value', str(value), map(str, get_args(kind)))}")
         return value
-    if origin in (types.UnionType, typing.Union):  # the only unions are "this, or nothing"
+    if origin in (types.UnionType, typing.Union):  # the only unions are with None
         return None if value in (None, "none") else parse(get_args(kind)[0], value, path, base)
     return _parse_scalar(kind, value, path)
 
@@ -77,7 +77,7 @@ def _parse_dataclass(kind: type, value: Any, path: str, base: Any) -> Any:
     prefix = f"{path}." if path else ""
     for key in value:
         if f"{prefix}{key}" in RENAMED:
-            raise UsageError(f"{prefix}{key} is now called {RENAMED[f'{prefix}{key}']}")
+            raise UsageError(f"{prefix}{key} was renamed to {RENAMED[f'{prefix}{key}']}")
         if key not in hints:
             raise UsageError(f"{prefix}{key}: {unknown_name('field', str(key), hints)}")
     given = {key: parse(hints[key], item, prefix + key, getattr(base, key, None)) for key, item in value.items()}
@@ -106,7 +106,7 @@ def _parse_transform(value: Any, path: str) -> Transform:
 
 
 def positive_numbers(values: Mapping[str, Any], path: str) -> dict[str, float]:
-    """The same, with numbers for texts."""
+    """The same mapping, with its texts parsed as positive numbers."""
     numbers = {name: _parse_scalar(float, value, f"{path}.{name}") for name, value in values.items()}
     for name, number in numbers.items():
         require(number > 0, f"{path}.{name}", "above 0", number)
@@ -123,7 +123,7 @@ def size_of(image_size: ImageSize, path: str) -> Size | None:
 
 
 def _parse_number_or_word(value: Any, path: str) -> NumberOrWord:
-    """A number where it is one; what else a text can be is checked where the recipe is made."""
+    """A number if the text is one; otherwise the text is checked where the recipe is made."""
     if isinstance(value, str) and not value.isdecimal():
         return value
     number: int = _parse_scalar(int, value, path)
@@ -135,10 +135,10 @@ def _parse_steps(value: Any, path: str) -> Steps:
         return (_parse_scalar(float, value, path),)
     if isinstance(value, str):
         steps: list[float] = []
-        for part in value.split(":") if value else ():  # an empty text takes a list back: data.progressive_sizes=
+        for part in value.split(":") if value else ():  # an empty text empties a list: data.progressive_sizes=
             number, _, count = part.partition("*")
             times = _parse_scalar(int, count or "1", path)
-            require(times >= 1, path, 'a number of times of at least 1 behind each "*"', value)
+            require(times >= 1, path, 'a repeat count of at least 1 after each "*"', value)
             require(len(steps) + times <= MAX_STEPS, path, f"at most {MAX_STEPS:,} numbers", value)
             steps += [_parse_scalar(float, number, path)] * times
         return tuple(steps)
@@ -164,14 +164,15 @@ def _parse_scalar(kind: Any, value: Any, path: str) -> Any:
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value overrides no parts."""
+    """{"run.epochs": 40} -> {"run": {"epochs": 40}}. "run" overrides "run.epochs"; a plain value never
+    replaces parts."""
     mapping: dict[str, Any] = {}
     for path, setting in sorted(settings.items(), key=lambda item: -item[0].count(".")):
         *parts, name = path.split(".")
         inside = mapping
         for part in parts:
             inside = inside.setdefault(part, {})
-        if name not in inside or not parts or isinstance(setting, Mapping):  # else the part is refused, by its name
+        if name not in inside or not parts or isinstance(setting, Mapping):  # otherwise it is refused, by its name
             inside[name] = setting
     return mapping
 
@@ -190,7 +191,7 @@ def leaf_paths(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def differences(one: Any, other: Any) -> list[str]:
     """The lines "path: a -> b" in which two recipes differ."""
-    left, right = leaf_paths(one), leaf_paths(other)  # of which one may have a part that the other lacks
+    left, right = leaf_paths(one), leaf_paths(other)  # one of them may have a part that the other lacks
     paths = [*left, *(path for path in right if path not in left)]
     changed = [path for path in paths if path not in left or path not in right or left[path] != right[path]]
     return [f"{path}: {left.get(path)!r} -> {right.get(path)!r}" for path in changed]
@@ -208,5 +209,5 @@ def steps_text(values: Steps) -> str:
 
 
 def _text(value: float) -> str:
-    """The shortest text that stands for the very number."""
+    """The shortest text that parses to exactly this number."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)

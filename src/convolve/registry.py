@@ -1,4 +1,4 @@
-"""Tables of named things that other packages may add to, by an entry point: networks, recipes, loaders of models."""
+"""Tables of named things that other packages may extend by entry points: networks, recipes, loaders of models."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from importlib.metadata import EntryPoint, entry_points
@@ -10,10 +10,11 @@ T = TypeVar("T")
 
 
 class Registry(MutableMapping[str, T]):
-    """Rows by name: our own and what a program sets, then what installed packages offer in the entry-point `group`.
+    """Rows by name: our own and those that a program adds, then those that installed packages offer in the entry-point
+    `group`.
 
-    Packages are looked for when a name is not among the rows or all names are asked for; one is loaded when its row is
-    taken. Raises ConvolveError for one that cannot be. `families` make rows of names that begin with theirs: "timm:x".
+    Packages are searched when a name is unknown or all names are needed; one is imported when its row is used. Raises
+    ConvolveError if that fails. `families` make rows for names with their prefix: "timm:x".
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Registry(MutableMapping[str, T]):
         entry = self._offered()[name]
         try:
             row: T = entry.load()
-        except Exception as error:  # whatever the package's own code raises
+        except Exception as error:  # any exception of the package's own code
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
             raise ConvolveError(
                 f"{name!r} in {self.group} comes from the package {package}, which cannot be loaded "

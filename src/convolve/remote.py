@@ -1,7 +1,7 @@
-"""What lies elsewhere, at `s3://...` or `https://...`: it is read from copies in the cache. fsspec does the asking.
+"""Remote files, at `s3://...` or `https://...`: they are read from copies in the cache, which fsspec downloads.
 
-A copy is whole or not there at all: its size is what the store said, and its tag is the same before and after. What
-fails is tried again, after longer and longer pauses. In one process an address stands for one state of its object.
+A copy is complete or absent: its size must match what the store says, and its tag must not change during the download.
+Failed requests are repeated after growing pauses. Within one process, an address stands for one version of its object.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ _TIMEOUTS = (20, 60)  # seconds to connect, and without a byte
 _REFUSED, _GONE = (401, 403), (404, 410, "404", "NoSuchKey", "NoSuchBucket")
 _CODES = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "403", "Forbidden"}
 
-_NO_LIST = "ask its owner; a folder that the server does not list is given by its files, x-{000..146}.tar"
+_NO_LIST = "ask its owner; if the server does not list folders, name the files: x-{000..146}.tar"
 
 T = TypeVar("T")
 
 
 class State(NamedTuple):
-    """How large an object is, and what tells this state of it from others."""
+    """The size of an object, and what distinguishes this version of it."""
 
     size: int
     tag: str
@@ -51,7 +51,7 @@ _pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="remote")
 
 
 def address(path: str | Path) -> str | None:
-    """The address that `path` is, with its two slashes; None of what is none."""
+    """The address that `path` represents, with its two slashes; None if it is a local path."""
     found = _ADDRESS.match(str(path))
     if found is None or found[1].lower() == "file":
         return None
@@ -59,12 +59,12 @@ def address(path: str | Path) -> str | None:
 
 
 def shown(path: Path) -> str:
-    """What messages call a path, which may be an address."""
+    """A path, or its address, as messages show it."""
     return address(path) or str(path)
 
 
 def state(url: str) -> State:
-    """The state of the object at `url` when this process first asked. Raises `DataError`."""
+    """The version of the object at `url` when this process first asked. Raises `DataError`."""
     if url not in _states:
         _states[url] = _state_now(url)
     return _states[url]
@@ -76,18 +76,18 @@ def states(urls: Sequence[str]) -> list[State]:
 
 
 def names(url: str) -> tuple[list[str], list[str]]:
-    """The addresses of the objects and of the folders that lie in the folder `url`; nothing where there are none."""
+    """The addresses of the objects and folders in the folder `url`; empty if there are none."""
     found: list[dict[str, Any]] = _ask(url, lambda store, path: store.ls(path, detail=True), missing=[])
     base, host = url.rstrip("/"), url.split("://", maxsplit=1)[0]
     told = [(str(each["name"]).rstrip("/"), each.get("type")) for each in found]
     whole = [(name if "://" in name else f"{host}://{name.lstrip('/')}", kind) for name, kind in told]
     inside = sorted((name, kind) for name, kind in whole if name != base and name.startswith(f"{base}/"))
-    # A list of links has folders that end with a slash, which fsspec tells; anything else is an object.
+    # In a page of links, a folder ends with a slash, which fsspec reports; anything else is an object.
     return [n for n, kind in inside if kind != "directory"], [n for n, kind in inside if kind == "directory"]
 
 
 def matching(url: str) -> list[str]:
-    """The addresses of the objects that the pattern `url` names, sorted."""
+    """The addresses of the objects that match the pattern `url`, sorted."""
     folder, _, pattern = url.rpartition("/")
     from fnmatch import fnmatchcase
 
@@ -108,7 +108,7 @@ def local(path: str | Path) -> Path:
 
 
 def copy(url: str) -> Path:
-    """The copy of an object in the cache, fetched if it is not there. It may go again once others need the room."""
+    """The copy of an object in the cache, downloaded if missing. It may be removed again when others need the space."""
     with _lock:
         following = _following.pop(url, [])
     for each in following:
@@ -131,23 +131,23 @@ def _copy(url: str) -> Path:
 
 
 def expect(urls: Sequence[str]) -> None:
-    """Objects that are needed in this order: each is fetched while those before it are read."""
+    """Announce objects that are needed in this order: each is downloaded while those before it are read."""
     with _lock:
         _following.clear()
         _following.update({url: list(urls[at + 1 : at + 1 + _AHEAD]) for at, url in enumerate(urls)})
 
 
 def put(path: Path, url: str) -> None:
-    """Copy the file at `path` to `url`, and read it back."""
+    """Upload the file at `path` to `url`, and read it back to check."""
     _ask(url, lambda store, there: store.put_file(str(path), there))
     _states.pop(url, None)
     with path.open("rb") as file, copy(url).open("rb") as written:
         if hashlib.file_digest(file, "sha256").digest() != hashlib.file_digest(written, "sha256").digest():
-            raise DataError(f"{url}: what lies there is not what was written; write it again")
+            raise DataError(f"{url}: the uploaded object differs from the file; upload it again")
 
 
 def local_model(path: Path) -> Path:
-    """`path`, or of an address the copy of the file there, or of all files in that folder, under their own names."""
+    """`path`, or for an address the copy of that file, or of all files in that folder under their own names."""
     url = address(path)
     if url is None:
         return path
@@ -169,7 +169,7 @@ def _path(url: str, known: State) -> Path:
 
 
 def _fetch_ahead(url: str) -> None:
-    """A failure here is met again, and told, when the object is needed."""
+    """A failure here is ignored; it recurs and is reported when the object is needed."""
     with _lock:
         begun = _fetching.get(url)
         if begun is None or begun.done():
@@ -179,7 +179,7 @@ def _fetch_ahead(url: str) -> None:
 def _fetch(url: str, known: State, path: Path) -> None:
     if known.size > limit_bytes():
         what = f"{url}: {known.size:,} bytes, more than the cache may hold"
-        raise UsageError(f"{what}; give it more, CONVOLVE_CACHE_GIB={known.size / 2**30 * 4:.1f}")
+        raise UsageError(f"{what}; enlarge it with CONVOLVE_CACHE_GIB={known.size / 2**30 * 4:.1f}")
     trim(known.size)
     with replacing(path) as temporary:
         with temporary.open("wb") as file:
@@ -188,18 +188,18 @@ def _fetch(url: str, known: State, path: Path) -> None:
         now = _state_now(url)
         if now != known:
             what = f"the object was changed while it was read ({known.size:,} bytes then, {now.size:,} now)"
-            raise DataError(f"{url}: {what}; leave it as it is, and start anew")
+            raise DataError(f"{url}: {what}; leave the object unchanged, and start over")
 
 
 def _part(url: str, start: int, end: int, size: int) -> bytes:
-    """The bytes from `start` to `end`, all of them; from a server that knows no ranges, cut out of the whole."""
+    """The bytes from `start` to `end`, all of them; if the server has no ranges, cut out of the whole object."""
 
     def ask(store: Any, path: str) -> bytes:
         content: bytes = store.cat_file(path, start=start, end=end)
         if len(content) == size > end - start:
             content = content[start:end]
         if len(content) != end - start:
-            raise OSError(f"{len(content):,} bytes came of {end - start:,}")
+            raise OSError(f"{len(content):,} bytes arrived of {end - start:,}")
         return content
 
     return _ask(url, ask)
@@ -216,12 +216,12 @@ def _state_now(url: str) -> State:
 
 
 def _ask(url: str, question: Callable[[Any, str], T], missing: T | None = None) -> T:
-    """The answer of the store; what only fails now and then is asked again. Raises `DataError` with the way out."""
+    """The store's answer; temporary failures are retried. Raises `DataError` with the way out."""
     store, path = _store(url)
     for pause in (*PAUSES, None):
         try:
             return question(store, path)
-        except Exception as error:  # each store has errors of its own
+        except Exception as error:  # each store has its own exceptions
             cause = error.__cause__ or error
             status = getattr(cause, "status", None)
             code = getattr(cause, "response", None) or {}
@@ -233,7 +233,7 @@ def _ask(url: str, question: Callable[[Any, str], T], missing: T | None = None) 
                 or "Credentials" in repr(cause)
             ):
                 raise _refused(url, cause) from None
-            is_told = cause is error or status in _GONE or code in _GONE  # and no failure to connect
+            is_told = cause is error or status in _GONE or code in _GONE  # unless it is a connection failure
             if isinstance(error, FileNotFoundError) and is_told:
                 if missing is not None:
                     return missing
@@ -241,7 +241,7 @@ def _ask(url: str, question: Callable[[Any, str], T], missing: T | None = None) 
             if pause is None:
                 said = " ".join(str(cause).split())[:200] or type(cause).__name__
                 what = f"{url}: cannot be read, after {len(PAUSES) + 1} attempts ({said})"
-                raise DataError(f"{what}; look after the connection, and give the same command again") from None
+                raise DataError(f"{what}; check the connection, and repeat the command") from None
             time.sleep(pause)
     raise AssertionError
 
@@ -253,7 +253,7 @@ def _refused(url: str, cause: BaseException) -> DataError:
 
 
 def _store(url: str) -> tuple[Any, str]:
-    """The file system of fsspec for `url`, and the path in it."""
+    """fsspec's file system for `url`, and the path in it."""
     scheme = url.split("://", maxsplit=1)[0]
     more: dict[str, Any] = {}
     try:
@@ -268,7 +268,7 @@ def _store(url: str) -> tuple[Any, str]:
             more = {"config_kwargs": {"connect_timeout": _TIMEOUTS[0], "read_timeout": _TIMEOUTS[1]}}
         store, path = url_to_fs(url, use_listings_cache=False, **more)
     except ImportError as error:
-        raise UsageError(f"{url}: what lies elsewhere is read by fsspec ({error}): {install_hint('remote')}") from None
+        raise UsageError(f"{url}: reading remote files needs fsspec ({error}): {install_hint('remote')}") from None
     except ValueError as error:
         raise UsageError(f"{url}: {error}; give a path, s3://... or https://...") from None
     return store, path

@@ -1,6 +1,6 @@
-"""A recipe trained with several seeds: the runs, and what they come to.
+"""A recipe trained with several seeds: the runs, and their summary.
 
-The runs are ordinary run folders: one that `convolve train --seed` has begun or finished counts as it is.
+The runs are ordinary run folders: one that `convolve train --seed` has started or finished is reused.
 """
 
 import statistics
@@ -18,24 +18,23 @@ from convolve.recipe_values import differences, leaf_paths
 from convolve.records.reading import to_json
 from convolve.training.run_folder import RunFolder
 
-# How a run is computed, not what: this may differ from seed to seed, and each result says what it was.
+# How a run is computed, not what: this may differ between seeds, and each result records it.
 _HOW = ("run.threads", "run.device", "run.precision", "run.checkpoint_seconds")
 
 
 @dataclass(frozen=True)
 class SeedRun:
-    """The recipe with its seed, and the folder of its run, which may not have begun yet."""
+    """The recipe with its seed, and the folder of its run, which may not exist yet."""
 
     recipe: Recipe
     folder: RunFolder
 
 
 def seed_runs(recipe: Recipe, seeds: int, place: Path) -> list[SeedRun]:
-    """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have begun keep their device,
-    precision and threads. `ResumeRefusedError` for one of another recipe.
-    """
+    """The runs of the seeds 0, 1, ... in the folders `place`/<recipe>-<seed>; those that have started keep their
+    device, precision and threads. Raises `ResumeRefusedError` if one has another recipe."""
     if recipe.data.target != "class":
-        raise UsageError(f"data.target={recipe.data.target} has no error to be reproduced; train each seed by itself")
+        raise UsageError(f"data.target={recipe.data.target} has no error to reproduce; train each seed separately")
     return [
         _as_begun(with_values(recipe, {"run.seed": seed}), RunFolder(place / f"{recipe.name}-{seed}"))
         for seed in range(seeds)
@@ -56,7 +55,7 @@ def _as_begun(planned: Recipe, folder: RunFolder) -> SeedRun:
 
 
 def require_same_data(runs: Sequence[SeedRun], splits: Splits | None) -> None:
-    """`ResumeRefusedError` unless the runs that have begun all saw the same data: `splits`, if it is given."""
+    """Raise `ResumeRefusedError` unless all runs that have started saw the same data: `splits`, if given."""
     seen = {"the data": splits.fingerprint()} if splits else {}
     begun = [run.folder for run in runs if run.folder.started]
     seen |= {str(folder.path): folder.start().data_fingerprint for folder in begun}
@@ -70,7 +69,7 @@ def require_same_data(runs: Sequence[SeedRun], splits: Splits | None) -> None:
 
 
 def errors_over_views(runs: Sequence[SeedRun], test: Source, views: int) -> dict[str, Any]:
-    """The test error of each finished run, its answers averaged over so many views of an image."""
+    """The test error of each finished run with test-time augmentation over this many views."""
     models = [load(run.folder.path) for run in runs]
     errors = [model.evaluate(model.dataset(test, views), views).figures["error"] for model in models]
     return {"views": views, "test_error": _spread(errors), "errors": errors}
@@ -79,9 +78,9 @@ def errors_over_views(runs: Sequence[SeedRun], test: Source, views: int) -> dict
 def summarize(recipe: Recipe, runs: Sequence[SeedRun], command: str, views: dict[str, Any] | None) -> dict[str, Any]:
     """The figures of finished runs beside the published error, with the conditions of each.
 
-    Errors are fractions; `train_seconds` leaves out evaluation and checkpoints, and counts all processes of a run that
-    was resumed. `over_views` holds the `errors_over_views` if these were asked for, `runs` each result.json as it is,
-    `curves` the errors after each epoch of each run.
+    Errors are fractions; `train_seconds` excludes evaluation and checkpoints, and includes all processes of a resumed
+    run. `over_views` holds the `errors_over_views`, if given, `runs` each result.json unchanged, `curves` each run's
+    errors by epoch.
     """
     results = [run.folder.result() for run in runs]
     errors = [result.test_error for result in results if result.test_error is not None]
@@ -105,7 +104,7 @@ def _curve(folder: RunFolder) -> dict[str, list[float | None]]:
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Mean, standard deviation of the sample (n - 1; None for one value), least and most."""
+    """Mean, sample standard deviation (n - 1; None for one value), minimum and maximum."""
     return {
         "mean": statistics.fmean(values),
         "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,

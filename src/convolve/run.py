@@ -50,13 +50,13 @@ def train(
     """Train `recipe` (a name, a file or a value) and return the finished run.
 
     `data` is a folder, a file, "sample" or the images themselves; None looks in the usual places. `options` say how a
-    list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there goes on to the
-    same bits, a finished one is refused unless `restart`. `from_model` is the recipe's model.start. `workers` are those
-    that a launcher has started; the first alone writes and hears of `progress` (default: a bar in notebooks).
-    `each_epoch` is given the model after each epoch and its number, from 1; `report`, such as `write_report`, the
-    folder at the end, before another process may have it. `overrides` are fields of `RunSpec`: epochs=5, seed=1,
-    precision="fp32". Afterwards torch keeps the run's number of threads, convolves without TF32 and takes vanishing
-    numbers for 0 (`torch.set_flush_denormal`): the model answers to the bit as evaluated.
+    list of images is read. `out` is the run folder, by default runs/<recipe>: an unfinished run there is resumed, with
+    the same result bit for bit; a finished one is refused unless `restart`. `from_model` sets the recipe's model.start.
+    `workers` are those that a launcher has started; only the first writes and calls `progress` (default: a bar in
+    notebooks). `each_epoch` is called after each epoch with the model and the epoch's number, from 1; `report`, such as
+    `write_report`, is called at the end with the folder, while it is still locked. `overrides` are fields of `RunSpec`:
+    epochs=5, seed=1, precision="fp32". Afterwards torch keeps the run's number of threads, has TF32 off and flushes
+    denormal numbers (`torch.set_flush_denormal`), so that the model answers bit for bit as evaluated.
     """
     began = time.perf_counter()
     settings = {f"run.{name}": value for name, value in overrides.items()}
@@ -74,7 +74,7 @@ def train(
 
 
 def _run(training: Training, report: Callable[[Path], object] | None, began: float) -> None:
-    """Train, evaluate and write what is to be kept; of a run that is finished, but for its report, only that."""
+    """Train, evaluate and write the results; for a run that lacks only its report, write that."""
     folder, workers = training.trainer.folder, training.trainer.workers
     if not workers.broadcast(folder.finished):
         resume(training.trainer)
@@ -89,7 +89,7 @@ def _run(training: Training, report: Callable[[Path], object] | None, began: flo
 def build_training(
     recipe: Recipe, splits: Splits, folder: RunFolder, callback: Callback, workers: Workers = SINGLE_PROCESS
 ) -> Training:
-    """Build every part as the recipe says; decide what it leaves open, or take the decisions of the unfinished run."""
+    """Build every part as the recipe says; decide what it leaves open, or reuse the decisions of the unfinished run."""
     resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
     initial = initial_model(recipe, splits, folder)
     data = build_data(

@@ -1,4 +1,4 @@
-"""A network with several heads, such as age and gender, of which each tells classes apart: all of them are asked."""
+"""A network with several classification heads, such as age and gender: all of them give predictions."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +15,7 @@ from convolve.prediction import Prediction
 
 @dataclass
 class SeveralHeads(Model):
-    """The first of the `heads`, by their names in the file; of all of them, `answers` are told."""
+    """The first of the `heads`, by their names in the file; `answers` are those of all heads."""
 
     heads: dict[str, Model] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class SeveralHeads(Model):
 
 
 def load_heads(path: str | Path, overrides: PreprocessOverrides | None = None, node: str | None = None) -> Model:
-    """As `load`, but a network of several heads is opened with all of them where none is chosen."""
+    """As `load`, but a network of several heads is opened with all of them if none is chosen."""
     try:
         return load(path, overrides, node)
     except SeveralHeadsError as error:

@@ -1,7 +1,7 @@
-"""Signed models: by the OpenSSF's package `model-signing`, with a key of one's own (the extra `sign`).
+"""Signed models: with the OpenSSF's package `model-signing` and the user's own key (the extra `sign`).
 
-The signature is a Sigstore bundle, which `model_signing verify key` checks as well. Beside the model card then lies a
-bill of materials, an ML-BOM in the form of CycloneDX; the signature of a folder covers both.
+The signature is a Sigstore bundle, which `model_signing verify key` checks as well. A bill of materials (an ML-BOM in
+CycloneDX form) is written beside the model card; the signature of a folder covers both.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ _SIGNATURE = "model.sig"
 
 
 def signer(private_key: Path) -> Any:
-    """What `sign` signs with. Raises UsageError where that will not be possible."""
+    """What `sign` signs with. Raises UsageError if signing will not be possible."""
     signing, hashing, _ = map(_package, ("model_signing.signing", "model_signing.hashing", "cyclonedx.output.json"))
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
-    except Exception as error:  # whatever its parsers raise
+    except Exception as error:  # any exception of its parsers
         raise _no_key("--sign", private_key, "private", error) from None
     return config.set_hashing_config(hashing.Config().set_ignored_paths(paths=[_SIGNATURE], ignore_git_paths=False))
 
 
 def sign(model: Path, config: Any) -> Path:
-    """Sign a model as it lies there, a file or all of a folder. Returns the path of the signature."""
+    """Sign a model in place, a file or a whole folder. Returns the path of the signature."""
     place, signature = _place(model)
-    sweep(signature.parent, signature.name)  # it would be signed, too
+    sweep(signature.parent, signature.name)  # otherwise it would be signed too
     with scratch() as temporary:
         try:
             config.sign(place, temporary / _SIGNATURE)
@@ -42,7 +42,7 @@ def sign(model: Path, config: Any) -> Path:
 
 
 def verify(model: Path, public_key: Path) -> Path:
-    """Returns the path of the signature. Raises ModelError unless each file is as it was signed with this key."""
+    """Returns the path of the signature. Raises ModelError unless each file is as signed with this key."""
     verifying = _package("model_signing.verifying")
     place, signature = _place(model)
     if not signature.is_file():
@@ -51,18 +51,18 @@ def verify(model: Path, public_key: Path) -> Path:
         )
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
-    except Exception as error:  # whatever its parsers raise
+    except Exception as error:  # any exception of its parsers
         raise _no_key("--verify", public_key, "public", error) from None
     try:
         config.verify(place, signature)
-    except Exception as error:  # as there are many ways in which a bundle can be damaged
+    except Exception as error:  # a bundle can be damaged in many ways
         reason = f"{_in_a_line(error)}; take it from its source again"
         raise ModelError(f"{place} is not what the owner of {public_key} signed: {reason}") from None
     return signature
 
 
 def write_bom(model: Path, data: str, info: TrainingInfo) -> Path:
-    """Write the ML-BOM of a model that learned from `data` and says `info` of itself. Returns its path."""
+    """Write the ML-BOM of a model that was trained on `data`; `info` describes its training. Returns the path."""
     parts, kinds = _package("cyclonedx.model"), _package("cyclonedx.model.component")
     place, _ = _place(model)
     if place.is_dir():
@@ -103,7 +103,7 @@ def _package(name: str) -> Any:
 
 
 def _place(model: Path) -> tuple[Path, Path]:
-    """(the folder or file of the model, its signature): within a folder, so that they travel together."""
+    """(the model's folder or file, its signature): inside a folder, so that they travel together."""
     place = model if model.is_file() else find_folder(model)
     return place, place / _SIGNATURE if place.is_dir() else place.with_name(f"{place.name}.sig")
 
@@ -111,7 +111,9 @@ def _place(model: Path) -> tuple[Path, Path]:
 def _no_key(option: str, key: Path, kind: str, error: Exception) -> UsageError:
     make = "openssl ecparam -name prime256v1 -genkey -noout -out key.pem"
     make += " && openssl ec -in key.pem -pubout -out key.pub" if kind == "public" else ""
-    return UsageError(f"{option} {key} is no {kind} key of an elliptic curve ({_in_a_line(error)}); `{make}` makes one")
+    return UsageError(
+        f"{option} {key} is not a {kind} key of an elliptic curve ({_in_a_line(error)}); `{make}` makes one"
+    )
 
 
 def _in_a_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Jinja2 templates, and numbers and names as people read them, which the templates know as filters.
+"""Jinja2 templates, with filters that format numbers and names for people.
 
-HTML is escaped throughout: what comes from data (class names, file names) cannot become markup. In Markdown the
-filter `plain` sees to it.
+HTML is always escaped: text from data (class names, file names) cannot become markup. In Markdown the filter `plain`
+ensures this.
 """
 
 import re
@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-Writer = Callable[[float], str]  # makes a value readable
+Writer = Callable[[float], str]  # formats a value for people
 
-NARROW_SPACE = "\u202f"  # no-break, between a number and its unit
+NARROW_SPACE = "\u202f"  # non-breaking, between a number and its unit
 
 
 def render(template: str, **values: object) -> str:
@@ -30,12 +30,12 @@ def percent(fraction: float, digits: int = 2) -> str:
 
 
 def hundredths(fraction: float) -> str:
-    """A percentage in a text of characters that any terminal shows."""
+    """A percentage with two decimals, in characters that any terminal shows."""
     return f"{100 * fraction:.2f} %"
 
 
 def percent_text(fraction: float) -> str:
-    """Three significant digits."""
+    """A percentage with three significant digits."""
     return f"{100 * fraction:.3g}{NARROW_SPACE}%"
 
 
@@ -44,7 +44,7 @@ def count(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands apart: 12,345, 0.0312, 5e-5."""
+    """Four significant digits, with thousands separators: 12,345, 0.0312, 5e-5."""
     return count(value) if abs(value) >= 1000 else f"{value:.4g}".replace("e-0", "e-")
 
 
@@ -59,5 +59,5 @@ def duration(seconds: float) -> str:
 
 
 def plain(text: object) -> str:
-    """One line that Markdown shows as it stands."""
+    """One line that Markdown shows unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>|#~&$])", r"\\\1", " ".join(str(text).split()))

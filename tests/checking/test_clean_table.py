@@ -98,14 +98,14 @@ def test_images_without_files_fit_in_no_table(tmp_path: Path, convolve: Convolve
     place = cifar10_files.write_binary(tmp_path / "data")
     outcome = convolve("check-data", place, "--write-table", tmp_path / "a.csv")
     assert "nothing found" in outcome.out  # the check is not lost
-    assert_refused(outcome._replace(out=""), 2, "is no image file")
+    assert_refused(outcome._replace(out=""), 2, "is not an image file")
     assert not (tmp_path / "a.csv").exists()
 
 
 def test_images_of_an_archive_stay_where_they_are_unpacked_for_a_moment(folder: Path, convolve: Convolve) -> None:
     archive = shutil.make_archive(str(folder.parent / "photos"), "zip", folder)
     outcome = convolve("check-data", archive, "--write-table", folder / "a.csv")
-    assert_refused(outcome._replace(out=""), 2, "unpack it where it can stay")
+    assert_refused(outcome._replace(out=""), 2, "unpack it permanently")
 
 
 def test_several_labels_and_numbers(tmp_path: Path, convolve: Convolve) -> None:

@@ -126,5 +126,5 @@ def test_classes_of_few_images_are_not_judged(eye: Model, planted: Path, convolv
             path.unlink()
     eye.save(tmp_path / "eye")
     assert_refused(
-        convolve("check-data", str(planted), "--from", str(tmp_path / "eye")), 3, "two classes need 5 images each"
+        convolve("check-data", str(planted), "--from", str(tmp_path / "eye")), 3, "two classes of at least 5 images"
     )

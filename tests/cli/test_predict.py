@@ -161,7 +161,7 @@ def test_another_question_does_not_go_on(
 ) -> None:
     table, partial = tmp_path / "table.csv", tmp_path / "table.csv.partial"
     before = partial.read_bytes()
-    words = (str(partial), "begun with", "remove it")
+    words = (str(partial), "written with", "remove the file")
     assert_refused(convolve("predict", model_of_letters, pictures, "--csv", table), 2, *words, "other model")
     assert_refused(convolve("predict", model, pictures, "--top", 3, "--csv", table), 2, *words, "other --top")
     assert_refused(convolve("predict", model, pictures / "01.png", "--csv", table), 2, *words, "other images")
@@ -169,7 +169,7 @@ def test_another_question_does_not_go_on(
     assert_refused(convolve("predict", model, pictures, "--csv", table), 2, *words, "other images")
     assert partial.read_bytes() == before and stopped
     partial.write_text("a diary\n")
-    assert_refused(convolve("predict", model, pictures, "--csv", table), 2, "no table that `convolve predict` began")
+    assert_refused(convolve("predict", model, pictures, "--csv", table), 2, "not written by `convolve predict`")
     assert partial.read_text() == "a diary\n"
 
 
@@ -269,8 +269,8 @@ def test_cells_that_spreadsheets_would_run(
     partial = tmp_path / "safe.csv.partial"
     for content in (b"[" * 60_000, b'{"model": 1}\n', b"\xff\n", b""):
         partial.write_bytes(content)
-        assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "is no table")
+        assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "was not written by")
     partial.unlink()
     os.mkfifo(partial)
-    assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "is no table")
+    assert_refused(convolve("predict", "evil", "--csv", "safe.csv", "--csv-safe", *asked), 2, "was not written by")
     assert rows_of(tmp_path / "safe.csv") == safe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -95,6 +96,8 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk t
 
 
 def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    if sys.platform == "win32":
+        pytest.skip("there is no sh")
     line = command.replace("convolve", f"{sys.executable} -m convolve", 1)
     return subprocess.run(
         ["sh", "-c", line], capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=300
@@ -153,6 +156,33 @@ def test_a_table_on_stdout_is_plain_on_a_terminal_alone(monkeypatch: pytest.Monk
             csv.writer(for_tables(), lineterminator="\n").writerow(["\x1b[2J"])
             sys.stdout.flush()
         assert stream.buffer.getvalue().decode() == wanted  # type: ignore[attr-defined]
+        monkeypatch.undo()
+
+
+def test_a_table_has_the_bytes_of_names_and_all_its_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pipes whose encoding lacks them: code page 1252 on Windows."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252", newline="")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with screens():
+        csv.writer(for_tables(), lineterminator="\n").writerow(["猫", "\udcff"])
+        sys.stdout.flush()
+    assert stream.buffer.getvalue() == "猫,".encode() + b"\xff\n"  # type: ignore[attr-defined]
+
+
+def test_a_reader_that_has_gone_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content: object) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    for system, error in (("win32", BrokenPipeError), ("linux", ConvolveError)):
+        monkeypatch.setattr(sys, "platform", system)
+        screen = Screen(io.TextIOWrapper(io.BufferedWriter(Gone())), "it", must_arrive=True)
+        screen.write("text")
+        with pytest.raises(error):
+            screen.flush()
         monkeypatch.undo()
 
 

@@ -105,9 +105,9 @@ def test_one_alone(tmp_path: Path) -> None:
     [
         (Datum(data=b"123", label=1 << 30, channels=1, height=1, width=3).SerializeToString(), None),
         (Datum(data=b"123", label=-1).SerializeToString(), "class -1; classes count from 0"),
-        (b"no datum of Caffe", "no Datum of Caffe"),
-        (b"\x22\xff\xff\xff\x7f", "no Datum of Caffe"),
-        (b"\x28" + b"\xff" * 12, "no Datum of Caffe"),
+        (b"no datum of Caffe", "not a Datum of Caffe"),
+        (b"\x22\xff\xff\xff\x7f", "not a Datum of Caffe"),
+        (b"\x28" + b"\xff" * 12, "not a Datum of Caffe"),
     ],
 )
 def test_a_record_that_is_none_is_named(record: bytes, words: str | None, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_record_that_is_none_is_named(record: bytes, words: str | None, tmp_pa
         ),
         ({"channels": 2, "height": 1, "width": 1, "data": b"12"}, "images have 1 or 3 channels"),
         ({"channels": 3, "height": 1 << 20, "width": 1 << 20, "data": b"12"}, "in 2 bytes"),
-        ({"data": b"no image", "encoded": True}, "no JPEG"),
+        ({"data": b"no image", "encoded": True}, "not a JPEG"),
     ],
 )
 def test_an_image_that_is_none_is_named(fields: dict[str, object], words: str, tmp_path: Path) -> None:
@@ -175,5 +175,5 @@ def test_what_is_no_whole_file_is_named(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match=r"x.data\.mdb: byte"):
             open_lmdb(folder)
     (folder / "data.mdb").write_bytes(random.Random(0).randbytes(len(whole)))
-    with pytest.raises(FormatError, match="no LMDB file of a machine as this one"):
+    with pytest.raises(FormatError, match="not an LMDB file of a machine like this one"):
         open_lmdb(folder)

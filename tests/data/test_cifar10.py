@@ -158,7 +158,7 @@ def test_offline_says_what_belongs_where() -> None:
     [
         ("empty", r"no CIFAR-10 in .*empty; put cifar-10-binary\.tar\.gz or cifar-10-python\.tar\.gz into .*empty"),
         ("nowhere", r"nowhere does not exist; give a folder that holds cifar10$"),
-        ("text.txt", r"text\.txt: no tar archive, or a damaged one"),
+        ("text.txt", r"text\.txt: not a tar archive, or a damaged one"),
     ],
 )
 def test_no_data_there(where: str, message: str, tmp_path: Path) -> None:
@@ -304,5 +304,5 @@ def test_a_packed_binary_file(tmp_path: Path) -> None:
     """An archive inside is not looked for: the message says what was found."""
     path = write_binary(tmp_path) / "cifar-10-batches-bin" / "data_batch_1.bin"
     path.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(FormatError, match=r"data_batch_1\.bin: byte \d+: a CIFAR-10 file holds whole records of 3073"):
+    with pytest.raises(FormatError, match=r"data_batch_1\.bin: byte \d+: a CIFAR-10 file consists of records of 3073"):
         load_cifar10(str(tmp_path))

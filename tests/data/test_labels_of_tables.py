@@ -75,15 +75,15 @@ def test_numbers(tmp_path: Path) -> None:
         ("path,tags\na.png,cat;nan\n", SEVERAL, "line 2: the labels are missing"),
         ("path,tags\na.png,[cat\n", SEVERAL, "line 2: [cat is no JSON list of names"),
         ("path,tags\na.png,cat;Cat\nb.png,cat\n", SEVERAL, "differ in capitals or blanks alone"),
-        ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat, where 1 says"),
-        ("path,cat,dog\na.png,1,1\n", DataOptions(), "one is to hold 1 and the others 0; there is 1 in cat, dog"),
+        ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat; write 1"),
+        ("path,cat,dog\na.png,1,1\n", DataOptions(), "one must be 1 and the others 0; there is 1 in cat, dog"),
         (
             "path,age\na.png,31\nb.png,old\n",
             DataOptions(Columns(label=("age",)), target="number"),
             "line 3: age is old",
         ),
         ("path,value\na.png,31\nb.png,nan\n", NUMBER, "line 3: the number value is missing"),
-        ("path,age\na.png,31\n", NUMBER, "say which it is with --columns label=NAME"),
+        ("path,age\na.png,31\n", NUMBER, "name it with --columns label=NAME"),
         (
             "path,a,b\na.png,x,y\n",
             DataOptions(Columns.parse("label=a,label=b")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_map_files_of_windows(start: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     if start:
         found = check_data(Path("map.txt"), threads=1).findings.kept[0]
-        assert found.what == f"{start}img\\0.png is not there" and "say with --root DIR where it lies now" in found.mend
+        assert (
+            found.what == f"{start}img\\0.png is not there" and "name its present folder with --root DIR" in found.mend
+        )
     source = open_list(Path("map.txt"), options=DataOptions(root=Path() if start else None))
     assert shown(source) == {0: 0, 1: 1, 2: 0, 3: 1}
     (tmp_path / "lists").mkdir()
@@ -97,6 +100,16 @@ def test_map_files_of_windows(start: str, tmp_path: Path, monkeypatch: pytest.Mo
     )
     source = open_list(Path("lists/map.txt"), options=DataOptions(root=tmp_path))
     assert shown(source) == {0: 0, 1: 1, 2: 0, 3: 1}
+
+
+def test_a_list_and_its_files_may_have_names_in_two_unicode_forms(tmp_path: Path) -> None:
+    """macOS' disks and archives gave names with letters of two parts."""
+    composed, apart = (unicodedata.normalize(form, "K\u00e9/\u00e9") for form in ("NFC", "NFD"))
+    for one, other in ((composed, apart), (apart, composed)):
+        write(tmp_path / one[:1] / f"{other}.png", 1)
+        (tmp_path / one[:1] / "t.csv").write_text(f"path,label\n{one}.png,x\n", encoding="utf-8")
+        assert shown(open_list(tmp_path / one[:1] / "t.csv")) == {1: 0}
+        shutil.rmtree(tmp_path / one[:1])
 
 
 def test_a_file_whose_name_has_a_backslash_is_that_file(tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_identifiers_are_no_class_numbers(tmp_path: Path) -> None:
 
 def test_columns_the_other_way_round(tmp_path: Path) -> None:
     (tmp_path / "images.txt").write_text("0\ta/b.png\n")
-    with pytest.raises(DataError, match=r"line 1: the columns stand the other way round; a line is path TAB"):
+    with pytest.raises(DataError, match=r"line 1: the columns are in the wrong order; a line is path TAB"):
         open_lists(tmp_path / "images.txt")
 
 

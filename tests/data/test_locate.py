@@ -40,7 +40,8 @@ def test_the_cache_lies_where_the_system_keeps_caches(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, expected: str
 ) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "appdata"))
     monkeypatch.setattr(cache.sys, "platform", platform)
     assert cache_folder("mnist") == tmp_path / expected

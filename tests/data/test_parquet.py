@@ -92,9 +92,9 @@ def empty_row(path: Path) -> None:
 
 
 BAD = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["cut off or damaged", "get it again"]),
-    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["no Parquet file"]),
-    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of the images"]),
+    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["truncated or damaged", "get it again"]),
+    "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["not a Parquet file"]),
+    "no image column": (lambda path: write_parquet(path, range(6), None, image=None), ["no column of images"]),
     "no label column": (lambda path: write_parquet(path, range(6), None, label=None), ["--columns label=NAME"]),
     "rows without labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, None, 0, 1, 2])), ["row 3", "no label"],
@@ -110,7 +110,7 @@ BAD = {
     ),
     **({"a pipe": (pipe, ["it is no ordinary file"])} if hasattr(os, "mkfifo") else {}),
     "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
-    "images that lie elsewhere": (empty_row, ["row 1", "has no image in it"]),
+    "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip
 
 

@@ -124,11 +124,11 @@ def test_what_fails_now_and_then_is_asked_again(store: Store, faults: list[str])
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("short", ["set-001.tar", "4 attempts", "look after the connection"]),
-        ("cut", ["set-001.tar", "4 attempts", "look after the connection"]),
+        ("short", ["set-001.tar", "4 attempts", "check the connection"]),
+        ("cut", ["set-001.tar", "4 attempts", "check the connection"]),
         ("503", ["set-001.tar", "4 attempts", "503"]),
         ("403", ["set-001.tar", "credentials were refused", "ask its owner"]),
-        ("change", ["set-001.tar", "changed while it was read", "start anew"]),
+        ("change", ["set-001.tar", "changed while it was read", "start over"]),
     ],
 )
 def test_what_fails_for_good_is_one_sentence(
@@ -171,7 +171,7 @@ def test_refused_credentials_of_s3(
 
 def test_nobody_answers(convolve: Convolve, tmp_path: Path) -> None:
     found = convolve("train", "photos", "--data", f"http://127.0.0.1:9/{ALL}", "--out", tmp_path / "run")
-    assert_refused(found, 3, "http://127.0.0.1:9/set-000.tar", "look after the connection")
+    assert_refused(found, 3, "http://127.0.0.1:9/set-000.tar", "check the connection")
 
 
 def test_the_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from convolve.checking.check import check_data
 from convolve.data.image_files import find_images
 from convolve.data.sources.folder import open_folder
 from convolve.data.walk import PassedOver, holds_images, images_in, is_image_name, subfolders, walk
-from convolve.errors import DataError
+from convolve.errors import DataError, MissingDataError
 from convolve.formats import image_kind
 
 JPEG = cv2.imencode(".jpg", np.full((8, 8, 3), 99, np.uint8))[1].tobytes()
@@ -94,6 +94,16 @@ def test_a_zip_is_looked_at_as_a_folder_is(tmp_path: Path) -> None:
     names = seen(tmp_path / "set", in_folder)
     assert [location.member for location in find_images([packed], in_zip)] == names
     assert str(in_zip) == str(in_folder) == "1 file passed over: 1 .raf (camera raw)"
+
+
+def test_a_pattern_names_images(tmp_path: Path) -> None:
+    """Windows' shells hand it to the program."""
+    put(tmp_path, "b.jpg", "a.jpg", "c.jpg")
+    for pattern, names in (("*.jpg", "abc"), ("[ab].*", "ab")):
+        found = [Path(location.file) for location in find_images([tmp_path / pattern])]
+        assert found == [tmp_path / f"{name}.jpg" for name in names]
+    with pytest.raises(MissingDataError, match="names no file"):
+        list(find_images([tmp_path / "*.png"]))
 
 
 @no_links

@@ -212,7 +212,7 @@ def test_a_stopped_worker_0_is_passed_over_by_its_job_alone(tmp_path: Path) -> N
                 pass
         with RunFolder.claim(tmp_path / "run", restart=False, reports=False, workers=elastic("job")) as taken:
             taken.log(ResumeEvent(step=1))
-            with pytest.raises(TrainingError, match="other hosts of this job go on"):
+            with pytest.raises(TrainingError, match="other hosts of this job continue"):
                 stopped.log(ResumeEvent(step=2))
             assert [event.step for event in taken.metrics() if isinstance(event, ResumeEvent)] == [1]
     assert not (tmp_path / "run" / "job").exists()

@@ -151,7 +151,7 @@ def test_the_command(tmp_path: Path, convolve: Convolve) -> None:
 def test_scaling_that_onnx_cannot_say_is_refused(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     out = tmp_path / "net.onnx"
     outcome = convolve("convert", model, "--to", "onnx", "--out", out, "--any-size")
-    assert_refused(outcome, 4, "scaled by OpenCV's \"area\", which ONNX's Resize cannot say")
+    assert_refused(outcome, 4, "resized by OpenCV's \"area\", which ONNX's Resize lacks")
     for form, name in (("exported-program", "net.pt2"), ("convolve", "net")):
         assert_refused(
             convolve("convert", model, "--to", form, "--out", tmp_path / name, "--any-size"), 2, "--any-size"

@@ -373,7 +373,9 @@ def test_a_missing_package_is_named(
 
 def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_form, "MOST_BYTES", 1000)
-    with pytest.raises(UnsupportedError, match=r"GiB, and an ONNX file ends at 2; export an ExportedProgram \(\.pt2\)"):
+    with pytest.raises(
+        UnsupportedError, match=r"GiB, and an ONNX file is limited to 2; export an ExportedProgram \(\.pt2\)"
+    ):
         load(model).export(tmp_path / "digits.onnx")
     load(model).export(tmp_path / "digits.pt2")
 
@@ -382,7 +384,7 @@ def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkey
     ("archive", "case", "code", "words"),
     [
         ("oracle", "roipool", 4, "torch.export cannot trace roi_pool"),
-        ("oracle", "times_vec", 2, "say which image they are with --image-shape"),
+        ("oracle", "times_vec", 2, "give the image shape that they represent with --image-shape"),
     ],
 )
 def test_networks_that_classify_no_image(
@@ -443,8 +445,8 @@ def test_what_the_form_cannot_say_is_named(tmp_path: Path) -> None:
     def exported(module: nn.Module) -> None:
         Model(module, ModelSpec(), Preprocess(1, 2, 5), tuple("0123456789")).export(tmp_path / "net.onnx")
 
-    with pytest.raises(UnsupportedError, match="the network: it works for batches of one size only"):
+    with pytest.raises(UnsupportedError, match="the network: it works for one batch size only"):
         exported(OneSize())
-    with pytest.raises(UnsupportedError, match=r"ONNX cannot say .*bessel_j0.*export an ExportedProgram"):
+    with pytest.raises(UnsupportedError, match=r"ONNX cannot represent .*bessel_j0.*export an ExportedProgram"):
         exported(Bessel())
     assert files_in(tmp_path) == []

@@ -219,7 +219,7 @@ def test_what_has_no_snippet_is_refused(model: Path, tmp_path: Path, convolve: C
     assert_refused(convolve("convert", model, "--snippet", "pyton-cv2"), 2, "--snippet", "python-cv2")
     together = convolve("convert", model, "--snippet", "cpp", "--to", "onnx", "--out", tmp_path / "net.onnx")
     assert_refused(together, 2, "--snippet only prints a program")
-    assert_refused(convolve("convert", model, "--snippet", "cpp", "--any-size"), 4, "ONNX's Resize cannot say")
+    assert_refused(convolve("convert", model, "--snippet", "cpp", "--any-size"), 4, "ONNX's Resize lacks")
     numbers = replace(model_of(), target=Target(TargetKind.NUMBER, mean=(0.0,) * 3, spread=(1.0,) * 3))
     numbers.save(tmp_path / "numbers")
     assert_refused(convolve("convert", tmp_path / "numbers", "--snippet", "cpp"), 2, "this model gives numbers")

@@ -185,7 +185,7 @@ def test_a_checkpoint_of_another_training_is_refused(arguments: list[str], kille
         path.unlink()
     save_checkpoint(folder, 5, {"module.fc1.weight": torch.zeros(3)}, {"metrics_bytes": 0})
     outcome = convolve(*arguments, "--out", killed)
-    assert_failed(outcome, 3, str(folder), "no state of this training", "--restart")
+    assert_failed(outcome, 3, str(folder), "does not fit this training", "--restart")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_a_folder_of_other_files_keeps_them_all(arguments: list[str], tmp_path: 
         (tmp_path / name).write_text("mine")
     before = files_in(tmp_path)
     for more in ([], ["--restart"]):
-        assert_refused(convolve(*arguments, *more, "--out", tmp_path), 2, "holds other files and no run")
+        assert_refused(convolve(*arguments, *more, "--out", tmp_path), 2, "holds other files, but no run")
     assert files_in(tmp_path) == before
 
 
@@ -343,7 +343,7 @@ def test_a_killed_run_has_no_model_and_says_how_to_get_one(
     arguments: list[str], killed: Path, undisturbed: Path, convolve: Convolve
 ) -> None:
     outcome = convolve("evaluate", killed, *arguments[2:4])
-    assert_refused(outcome, 2, "without a model", f"`convolve train {killed}", f"--out {killed}`")
+    assert_refused(outcome, 2, "that has no model", f"`convolve train {killed}", f"--out {killed}`")
     assert convolve("train", killed, "--out", killed, *arguments[2:4]).code == 0
     assert_same_training(undisturbed, killed)
 

@@ -46,7 +46,7 @@ def test_images_and_labels(write, lines):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (f"0\tx\t{T}\n", "line 1: the label must be a whole number from 0, it is 'x'"),
+        (f"0\tx\t{T}\n", "line 1: the label must be a whole number from 0, got 'x'"),
         (f"0\t1\t{T}\n2\t{T}\n", "line 2: `key TAB label TAB base64` is expected, as in the first line"),
         (f"0\t5\t{T}\n", "line 1: the label is 5; with 5 classes"),
         (f"id\t3\t{T}\n", "line 1: the key .* 'id'"),
@@ -67,5 +67,5 @@ def test_text_that_is_no_base64_is_named(write, text):  # CNTK warns and drops t
     images = read_base64_map(write(f"1\t{T}\n2\t{text}\n") if "\t" not in text else write(f"0\t1\t{T}\n0\t2\t{text}\n"))
     assert images.read(0) == IMAGES[0]
     start = images.place(1).rsplit(" ", 1)[1]
-    with pytest.raises(FormatError, match=f"images.b64: byte {start}: the image is no base64"):
+    with pytest.raises(FormatError, match=f"images.b64: byte {start}: the image is not base64"):
         images.read(1)

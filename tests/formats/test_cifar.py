@@ -69,7 +69,7 @@ def test_python_refusals_name_the_entry(change, message):
 
 
 def test_a_pickle_of_something_else():
-    with pytest.raises(FormatError, match="a dict is expected, as in the files of CIFAR-10; it is a list"):
+    with pytest.raises(FormatError, match="a dict is expected, as in the files of CIFAR-10; got a list"):
         parse_cifar_python(pickle.dumps([1], 2), "file")
 
 

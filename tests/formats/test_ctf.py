@@ -169,13 +169,13 @@ def test_values_come_in_the_type_that_was_asked_for(tmp_path: Path) -> None:
 def test_values_that_do_not_fit_are_refused(tmp_path: Path, value: str) -> None:
     for ending in ("\n", " |# the general parser\n"):
         (tmp_path / "a.ctf").write_text(f"|f 0 255 |l 1 0 0{ending}|f 7 {value} |l 1 0 0{ending}")
-        with pytest.raises(FormatError, match=r"line 2: value 2 of stream 'f', .*, is no uint8"):
+        with pytest.raises(FormatError, match=r"line 2: value 2 of stream 'f', .*, does not fit uint8"):
             read_ctf(tmp_path / "a.ctf", [StreamSpec("f", 2, dtype=np.uint8), L3])
 
 
 def test_reading_whole_refuses_sequences_of_several_samples(tmp_path: Path) -> None:
     (tmp_path / "a.ctf").write_text("1 |f 1 2 |l 1 0 0\n2 |f 1 2 |l 1 0 0\n2 |f 3 4\n")
-    with pytest.raises(FormatError, match=r"line 2, column 1: expected one sample a sequence, .* has 2 of 'f'"):
+    with pytest.raises(FormatError, match=r"line 2, column 1: expected one sample per sequence, .* has 2 of 'f'"):
         read_ctf(tmp_path / "a.ctf", [F2, L3])
 
 
@@ -211,7 +211,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_data_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels_ND = np.zeros((2, 3), np.uint8)
-    with pytest.raises(DataError, match=r"labels reach from 0 to 3, but 3 classes have 0\.\.2"):
+    with pytest.raises(DataError, match=r"labels range from 0 to 3, but 3 classes have 0\.\.2"):
         write_ctf(tmp_path / "a.ctf", np.array([0, 3]), pixels_ND, 3)
     with pytest.raises(DataError, match="1 labels for 2 samples"):
         write_ctf(tmp_path / "a.ctf", np.array([0]), pixels_ND, 3)

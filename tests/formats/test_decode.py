@@ -179,7 +179,7 @@ def test_what_is_no_image_has_no_orientation():
 def test_jpeg_2000(options):
     encoded = encode("JPEG2000", **options)
     np.testing.assert_array_equal(decode_image(encoded, "name")[:, :, ::-1], NOISE_HWC)
-    with pytest.raises(DataError, match="name: 40 x 30 pixels, more than the limit of 1199; make it smaller, or lift"):
+    with pytest.raises(DataError, match="name: 40 x 30 pixels, more than the limit of 1199; make it smaller, or raise"):
         decode_image(encoded, "name", Decoding(max_pixels=1199))
 
 
@@ -213,7 +213,7 @@ def test_tiff_files_without_a_white_are_refused_by_name(shape):
 
 
 def test_what_is_known_and_not_decoded_is_named():
-    with pytest.raises(FormatError, match=r"^name: the file is PDF, which is not decoded; convert to JPEG or PNG$"):
+    with pytest.raises(FormatError, match=r"^name: the file is PDF, which cannot be decoded; convert to JPEG or PNG$"):
         decode_image(b"%PDF-1.7", "name")
 
 
@@ -240,7 +240,7 @@ def test_large_jpeg_files_are_decoded_at_a_half_a_quarter_or_an_eighth():
         for encoded in (FILES["jpeg"], FILES["jpeg gray"]):
             assert decode_image(encoded, "name", Decoding(max_pixels=limit)).shape == (*size, 3)
     assert decode_image(FILES["jpeg"], "name", Decoding(max_pixels=299, min_size=(15, 20))).shape == (8, 10, 3)
-    with pytest.raises(DataError, match="name: 40 x 30 pixels, more than the limit of 19; make it smaller, or lift"):
+    with pytest.raises(DataError, match="name: 40 x 30 pixels, more than the limit of 19; make it smaller, or raise"):
         decode_image(FILES["jpeg"], "name", Decoding(max_pixels=19))
 
 

@@ -65,7 +65,7 @@ BROKEN = {
     "header cut": (IMAGES[:10], "byte 10", "3 dimensions"),
     "values cut": (IMAGES[:-2], "byte 20", "2 x 1 x 3 values of 1 bytes from byte 16 on, but the file ends here"),
     "values missing": (IMAGES[:16], "byte 16", "the file ends here"),
-    "too long": (IMAGES + b"\0", "byte 22", "the file goes on"),
+    "too long": (IMAGES + b"\0", "byte 22", "the file has more"),
     "absurd dimensions": (b"\0\0\x0e\x03" + b"\xff" * 12 + b"12345", "byte 21", "the file ends here"),
 }
 

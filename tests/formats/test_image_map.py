@@ -61,20 +61,23 @@ def test_what_cntk_reads(write, content, labels):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a.jpg 3\n", r": line 1: two or three columns separated by tabs are expected, there is no tab in 'a.jpg 3'$"),
+        (
+            "a.jpg 3\n",
+            r": line 1: two or three columns separated by tabs are expected, but there is no tab in 'a.jpg 3'$",
+        ),
         ("a.jpg\t1\n\nb.jpg\t2\n", ": line 2: two or three columns"),
         ("a.jpg\t1\n\n", ": line 2: two or three columns"),
         ("a.jpg\t1\r\n\r\n", ": line 2: two or three columns"),
         ("a.jpg\n", ": line 1: two or three columns"),
         ("\t3\n", ": line 1: the path is missing"),
         ("a.jpg\t\n", ": line 1: the label is missing"),
-        ("a.jpg\tcat\n", ": line 1: the label must be a whole number from 0, it is 'cat'"),
+        ("a.jpg\tcat\n", ": line 1: the label must be a whole number from 0, got 'cat'"),
         ('a.jpg\t"3"\n', ": line 1: the label must be"),
         ("a.jpg\t99999999999999999999999\n", ": line 1: the label must be"),
         ("a.jpg\t-1\n", ": line 1: the label must be"),
-        ("a.jpg\t4\nb.jpg\t5\n", r": line 2: the label is 5; with 5 classes it must lie in 0\.\.4"),
+        ("a.jpg\t4\nb.jpg\t5\n", r": line 2: the label is 5; with 5 classes it must be in 0\.\.4"),
         ("a.jpg\t3\t\t\n", ": line 1: the key"),
-        ("id7\ta.jpg\t3\nid2\tb.jpg\t1\n", ": line 1: the key .* whole number, it is 'id7'"),
+        ("id7\ta.jpg\t3\nid2\tb.jpg\t1\n", ": line 1: the key .* whole number, got 'id7'"),
         ("\ta.jpg\t3\n", ": line 1: the key"),
         ("", ": holds no image"),
     ],
@@ -147,7 +150,7 @@ def test_what_is_written_is_read(tmp_path):
     read = read_image_map(path)
     assert list(zip(locations(read), read.labels_N.tolist(), strict=True)) == images
     for name in ("a\tb", "a\nb", "a\rb", ""):
-        with pytest.raises(UsageError, match="no place in a map file"):
+        with pytest.raises(UsageError, match="cannot stand in a map file"):
             write_image_map(path, [(name, 1)])
     assert locations(read_image_map(path)) == [name for name, _ in images]  # the refused ones left it as it was
 

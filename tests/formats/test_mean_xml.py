@@ -84,24 +84,24 @@ XML = (
         ("", "", None),
         ("<data>1. -2.5e0", "<data>\n1.\n\n-2.5 ", None),
         ("'1.0'?>", "'1.0'?><!-- a comment -->", None),
-        ("</opencv_storage>", "", r"line 2, column \d+: no well-formed XML"),
-        (XML, "", "line 1, column 1: no well-formed XML"),
-        (XML, "\x00\x01", "no well-formed XML"),
-        ("opencv_storage", "storage", "the outermost element must be opencv_storage, it is storage"),
+        ("</opencv_storage>", "", r"line 2, column \d+: not well-formed XML"),
+        (XML, "", "line 1, column 1: not well-formed XML"),
+        (XML, "\x00\x01", "not well-formed XML"),
+        ("opencv_storage", "storage", "the outermost element must be opencv_storage, got storage"),
         ("<Row>1</Row>", "", "opencv_storage has no Row; it has Channel, Col, MeanImg"),
         ("<Row>1<", "<Row>2<", "Channel x Row x Col is 1 x 2 x 2, but MeanImg holds 2 values"),
-        ("<Row>1<", "<Row>-1<", "Row must be a positive whole number, it is '-1'"),
+        ("<Row>1<", "<Row>-1<", "Row must be a positive whole number, got '-1'"),
         ("<Row>1<", "<Row>0<", "Row must be a positive whole number"),
         ("<Row>1<", "<Row>99999999999<", "Row must be a positive whole number"),
-        ("MeanImg", "Mean", "there is no MeanImg, but Channel, Row, Col, Mean"),
+        ("MeanImg", "Mean", "there is no MeanImg; there is Channel, Row, Col, Mean"),
         ("<cols>2", "<cols>3", "MeanImg is 1 x 3, but holds 2 values"),
-        ("<dt>f", "<dt>u", 'MeanImg has the type \'u\'; "f" and "d" are read'),
-        ("-2.5e0", "cat", "value 2 of MeanImg must be a finite number, it is 'cat'"),
+        ("<dt>f", "<dt>u", 'MeanImg has the type \'u\'; only "f" and "d" are supported'),
+        ("-2.5e0", "cat", "value 2 of MeanImg must be a finite number, got 'cat'"),
         ("-2.5e0", ".Nan", "value 2 of MeanImg must be a finite number"),
         ("-2.5e0", "1e39", "value 2 of MeanImg must be a finite number"),
         ("'1.0'?>", "'1.0' encoding='klingon'?>", "XML|encoding"),
-        ("\n<opencv_storage>", "<!DOCTYPE x [<!ENTITY e 'eee'>]><opencv_storage>&e;", "XML of a kind that is not read"),
-        ("\n<opencv_storage>", "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><opencv_storage>", "XML of a kind"),
+        ("\n<opencv_storage>", "<!DOCTYPE x [<!ENTITY e 'eee'>]><opencv_storage>&e;", "an unsupported kind of XML"),
+        ("\n<opencv_storage>", "<!DOCTYPE x SYSTEM 'file:///etc/passwd'><opencv_storage>", "unsupported kind of XML"),
     ],
 )
 def test_variants_and_refusals(tmp_path, old, new, message):
@@ -116,7 +116,7 @@ def test_variants_and_refusals(tmp_path, old, new, message):
 
 
 def test_a_mean_file_has_no_color_axes_and_the_reverse(tmp_path):
-    with pytest.raises(FormatError, match="there is no EigVal, but Channel, Row, Col, MeanImg"):
+    with pytest.raises(FormatError, match="there is no EigVal; there is Channel, Row, Col, MeanImg"):
         read_color_axes(GOLDEN / "mean32.xml")
     with pytest.raises(FormatError, match="has no Channel; it has EigVal, EigVec"):
         read_mean_xml(GOLDEN / "lighting.xml")

@@ -162,7 +162,9 @@ def test_images_that_lie_elsewhere_now(start: str, images: Path) -> None:
         source = open_table(images / "lists" / "t.csv", options=DataOptions(root=root))
         assert [source.file(index) for index in range(6)] == [str(images / "img" / f"{n}.png") for n in range(6)]
     if start:
-        with pytest.raises(DataError, match=r"does not lie below .*lists, with all its folders or without the first"):
+        with pytest.raises(
+            DataError, match=r"is not below .*lists, neither with all its folders nor without the first"
+        ):
             open_table(images / "lists" / "t.csv", options=DataOptions(root=images / "lists"))
 
 
@@ -182,7 +184,7 @@ def test_paths_that_lead_nowhere(name: str, tmp_path: Path) -> None:
 
 def test_labels_in_latin_1_are_refused(images: Path) -> None:
     (images / "t.csv").write_bytes("path,label\nimg/0.png,b\xe4r\nimg/1.png,cat\n".encode("latin-1"))
-    with pytest.raises(DataError, match="byte 22: no text in UTF-8; save the table so"):
+    with pytest.raises(DataError, match="byte 22: not UTF-8 text; save the table as UTF-8"):
         open_table(images / "t.csv")
 
 

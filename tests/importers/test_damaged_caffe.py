@@ -106,10 +106,10 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
     "groups": (FormatError, "3 channels in 2 groups", layer("Convolution", f"convolution_param {{ {CONV} group: 2 }}")),
     "no groups": (FormatError, "3 channels in 0 groups", layer(
         "Convolution", f"convolution_param {{ {CONV} group: 0 }}")),
-    "a huge image": (FormatError, "numbers a sample are refused", 'input: "x" input_dim: [1, 3, 99999, 99999] '
+    "a huge image": (FormatError, "numbers per sample are refused", 'input: "x" input_dim: [1, 3, 99999, 99999] '
         + 'layer { name: "l" type: "ReLU" bottom: "x" top: "y" }'),
     "no image": (FormatError, r"an input of shape \(0, 9, 10\)", layer("ReLU").replace("[1, 3, ", "[1, 0, ")),
-    "huge padding": (FormatError, "numbers a sample are refused", layer(
+    "huge padding": (FormatError, "numbers per sample are refused", layer(
         "Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 100000 }")),
     "a reshape to many axes": (FormatError, "a reshape to 40 axes", layer(
         "Reshape", f"reshape_param {{ shape {{ dim: [{', '.join('1' * 40)}] }} }}")),

@@ -149,7 +149,7 @@ def test_v1_absurd_sizes() -> None:
     refused(v1_model(("LearnableParameter", "W", bcn.pack("fI", 1, 10**9), ())), "1000000000 axes")
     refused(
         v1_model(("InputValue", "z", bcn.pack("QQ", 0, 0) + bcn.shape(2**31, 2**31) + bcn.pack("If", 0, 0), ())),
-        "numbers a sample",
+        "numbers per sample",
     )
 
 

@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_samples_have_a_limit(draft: Draft) -> None:
-    with pytest.raises(GraphError, match="numbers a sample"):
+    with pytest.raises(GraphError, match="numbers per sample"):
         draft.input((2**15, 2**15))
 
 

@@ -38,7 +38,7 @@ def test_scores_become_probabilities(batch: str | int, tmp_path: Path) -> None:
                            IMAGES_NCHW.astype(np.float32))  # fmt: skip
     odds_NK = np.exp(scores_NK - scores_NK.max(1, keepdims=True))
     np.testing.assert_allclose(model.probabilities(IMAGES_NCHW), odds_NK / odds_NK.sum(1, keepdims=True), rtol=1e-5)
-    assert "Shrink (s); onnxruntime runs it as it is" in note_of(model.module)
+    assert "Shrink (s); onnxruntime runs it unchanged" in note_of(model.module)
 
 
 def test_what_went_through_a_softmax_stays(tmp_path: Path) -> None:
@@ -61,6 +61,6 @@ def test_it_is_said(tmp_path: Path, convolve: Convolve) -> None:
     path = write(tmp_path / "net.onnx", node("Identity", ["z"], ["y"]))
     cv2.imwrite(str(tmp_path / "image.png"), IMAGES_NCHW[0].transpose(1, 2, 0))
     found = convolve("predict", path, tmp_path / "image.png", "--mean", "0")
-    assert found.code == 0 and found.err.count("Shrink (s); onnxruntime runs it as it is") == 1
+    assert found.code == 0 and found.err.count("Shrink (s); onnxruntime runs it unchanged") == 1
     refused = convolve("convert", path, "--to", "convolve", "--out", tmp_path / "out")
     assert_refused(refused, 2, "Shrink (s)", "cannot be written in another form")

@@ -335,7 +335,7 @@ def test_timm_and_a_name_are_a_model_wherever_one_goes(
     fake.is_online = False
     outcome = convolve("evaluate", "timm:little_net", "--data", photographs)
     assert_refused(
-        outcome, outcome.code, "timm:little_net cannot be fetched (We couldn't connect to the hub)", "--arch"
+        outcome, outcome.code, "timm:little_net cannot be downloaded (We couldn't connect to the hub)", "--arch"
     )
     with pytest.raises(UsageError, match="unknown network of timm 'little_nut'"):
         load("timm:little_nut")

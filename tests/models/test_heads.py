@@ -145,5 +145,5 @@ def test_a_layer_without_an_axis_is_refused() -> None:
             found: Tensor = self.total(self.first(images_NCHW)).sum()
             return found
 
-    with pytest.raises(UnsupportedError, match=r"model\.cut: a layer that gives no numbers has no features"):
+    with pytest.raises(UnsupportedError, match=r"model\.cut: a layer whose output is not numeric has no features"):
         headed(Total(), (3, 8, 8), 3, kind="linear", cut="total", dropout=0.0)

@@ -89,7 +89,7 @@ def test_numbers_that_nobody_sets_are_refused(monkeypatch: pytest.MonkeyPatch) -
             self.gain = nn.Parameter(torch.ones(1))
 
     monkeypatch.setitem(MODELS, "scaled", lambda *_: nn.Sequential(Scaled()))
-    with pytest.raises(UsageError, match="a Scaled whose numbers nobody sets"):
+    with pytest.raises(UsageError, match="a Scaled without initial values"):
         build_model(ModelSpec("scaled"), (3, 8, 8), 2)
 
 

@@ -83,7 +83,7 @@ def test_a_size_that_the_network_does_not_take(convolve: Convolve, tmp_path: Pat
     words = ["--fake-data", "--epochs", 1, "--out", tmp_path / "run", "--set"]
     outcome = convolve("train", "cifar10", *words, "data.progressive_sizes=0.5:1")
     assert outcome.code == 2
-    assert "data.progressive_sizes: the network does not take images of 16x16" in outcome.err
+    assert "data.progressive_sizes: the network does not accept images of 16x16" in outcome.err
 
 
 def test_normalization_is_all_that_lrn_adds() -> None:

@@ -150,7 +150,7 @@ def test_a_root_of_a_total_is_that_of_the_minibatch(tmp_path: Path, monkeypatch:
     [
         (("SquareError (labels, z)", "SquareError (z, h)"), "se: "),
         (("Sqrt (ReduceSum", "Times (labels, ReduceSum"), "Times of labels or criteria is not supported"),
-        (("criterionNodes = (rmse)", "criterionNodes = (difference)"), "difference has 2 numbers a sample"),
+        (("criterionNodes = (rmse)", "criterionNodes = (difference)"), "difference has 2 numbers per sample"),
         (("SquareError (labels, z)", "ClassificationError (z, labels)"), "the labels come first"),
         (("SquareError (labels, z)", "SquareError (labels, h)"), "its operands do not fit together"),
         (("SquareError (labels, z)", "SquareError (labels, z + Input {2})"), "."),

@@ -145,7 +145,7 @@ def test_columns_that_are_wrong_are_told_with_their_line(convolve: Convolve, fol
     words = text[2].split("\t")
     faults = {
         "line 3: 64 columns, 65 are wanted": words[:-1],
-        "line 3, column 5: no number: 'x7'": [*words[:4], "x7", *words[5:]],
+        "line 3, column 5: not a number: 'x7'": [*words[:4], "x7", *words[5:]],
         "sample 3: the label 'k9' is none of k0, k1, k2": ["k9", *words[1:]],
     }
     for said, line in faults.items():
@@ -207,4 +207,4 @@ def test_numbers_are_learned_from_columns_as_from_ctf(convolve: Convolve, folder
     text = NUMBERS.format(reader=READERS[1]).replace("SquareError", "CrossEntropyWithSoftmax")
     (folder / "net.cntk").write_text(text, encoding="utf-8")
     outcome = convolve("run", "net.cntk", "makeMode=false")
-    assert outcome.code == 2 and "the criterion tells classes apart; give it labelDim" in outcome.err
+    assert outcome.code == 2 and "the criterion is for classes; give it labelDim" in outcome.err

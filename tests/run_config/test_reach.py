@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,8 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "work").mkdir()
     (tmp_path / "victim").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
     write_ctf(Path("train.txt"), np.arange(16) % 10, np.zeros((16, 784), np.uint8), 10)
     return tmp_path
 
@@ -67,7 +70,7 @@ def test_nothing_is_written_elsewhere(language: str, what: str, places: Path, co
     text = f'stderr = "{places}/victim/x"' if what == "more" else f"{places}/victim/x"
     name = config(network=OLDER[language], **{what: text})
     before = files_in(places)
-    assert_failed(convolve("run", name), 2, "victim/x", "--allow-outside lets it")
+    assert_failed(convolve("run", name), 2, "victim/x", "--allow-outside permits it")
     assert files_in(places) == before
 
 
@@ -104,6 +107,19 @@ def test_a_file_that_convolve_did_not_write_stays(places: Path, convolve: Convol
     Path("out.z").unlink()
     Path("out.z").symlink_to("another")
     assert_failed(convolve("run", config(), "command=Out"), 2, "move it away")
+
+
+@pytest.mark.parametrize(("system", "folder"), [("win32", "Roaming/Start"), ("darwin", "Library/LaunchAgents")])
+def test_a_root_is_not_where_programs_look(
+    system: str, folder: str, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program in the one is started with Windows, with macOS in the other."""
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setenv("APPDATA", str(places / "home/Roaming"))
+    for root, is_one in ((folder, False), ("pictures", True)):
+        reach = reach_of([config(more=f'rootDir = "{places}/home/{root}"')], allow_outside=False)
+        with nullcontext() if is_one else pytest.raises(UsageError, match="--allow-outside"):
+            reach.require(places / "home" / root / "net")
 
 
 @pytest.mark.parametrize("name", ["model.json", "model-card.md"])

@@ -119,7 +119,7 @@ def test_what_a_reader_means_for_images_of_any_size(
     reader = Reader(Images(str(tmp_path / "map.txt"), "map", transforms, "", False), None, 2, False)
     found, said = as_found(reader, (3, 20, 30))
     if words is None:
-        assert "a model cannot hold the reader's crop and scale" in said and "the nearest" in found.known_from
+        assert "a model cannot store the reader's crop and scale" in said and "the closest" in found.known_from
         return
     assert said == "" and {name: getattr(found, name) for name in words} == words
     if transforms:

@@ -200,7 +200,7 @@ def test_a_file_that_is_no_image_and_then_one_that_is(browser: Browser, digits: 
     browser.open(url(digits))
     browser.give(tmp_path / "notes.txt")
     browser.wait_for_state("problem")
-    assert "no JPEG, PNG" in browser.text("#problem")
+    assert "not a JPEG, PNG" in browser.text("#problem")
     assert browser.text("#hint") == "notes.txt"
     browser.give(tmp_path / "digit.png")
     browser.wait_for_state("done")

@@ -34,7 +34,7 @@ def test_it_serves_until_it_is_told_to_stop(number: signal.Signals, code: int, m
     outcome = command.outcome()
     assert outcome.code == code
     assert outcome.out == f"serving {model} on {address}\nopen to this machine only (--host 0.0.0.0 lets others in); " \
-                          "Ctrl-C ends it\n"  # fmt: skip
+                          "Ctrl-C stops it\n"  # fmt: skip
     assert outcome.err == ""
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no bash")
 @pytest.mark.parametrize("command", [line for line in CURLS if ":8000" in line])
 def test_commands_of_the_page(command: str, client: Client) -> None:
     said = subprocess.run(

@@ -76,8 +76,8 @@ def test_a_runtime_elsewhere_is_pinned(model: Path, tmp_path: Path) -> None:
         (["--to", "onnx", "--out", "a.onnx", "--cdn"], "--cdn is for --to web, not for --to onnx"),
         (["--to", "web", "--out", "page", "--cdn", "--web-runtime", "a.tgz"], "leave one of them out"),
         (["--to", "web", "--out", "page", "--web-runtime", "missing.tgz"], "there is no such file"),
-        (["--to", "web", "--out", "page", "--web-runtime", "text.tgz"], "no package of onnxruntime-web"),
-        (["--to", "web", "--out", "page", "--web-runtime", "part.tgz"], "no package of onnxruntime-web"),
+        (["--to", "web", "--out", "page", "--web-runtime", "text.tgz"], "not a package of onnxruntime-web"),
+        (["--to", "web", "--out", "page", "--web-runtime", "part.tgz"], "not a package of onnxruntime-web"),
         (
             ["--to", "web", "--out", "page", "--with-preprocessing"],
             "is for --to onnx or exported-program, not for --to web",
@@ -106,7 +106,9 @@ def test_without_npm(monkeypatch: pytest.MonkeyPatch) -> None:
         packed()
 
 
-@pytest.mark.parametrize(("code", "said"), [(1, r"npm cannot bring .* \(no network\)"), (0, "another onnxruntime-web")])
+@pytest.mark.parametrize(
+    ("code", "said"), [(1, r"npm cannot download .* \(no network\)"), (0, "another onnxruntime-web")]
+)
 def test_what_npm_brings_is_compared(code: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(_command: list[str], cwd: str, **_options: Any) -> subprocess.CompletedProcess[bytes]:
         if not code:

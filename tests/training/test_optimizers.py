@@ -173,7 +173,7 @@ def test_state_is_named_by_slot_and_parameter() -> None:
     ("change", "message"),
     [
         (lambda state: state.pop("velocity.1"), "the optimizer state lacks 'velocity.1'"),
-        (lambda state: state.update({"velocity.9": torch.zeros(1)}), "has a superfluous 'velocity.9'"),
+        (lambda state: state.update({"velocity.9": torch.zeros(1)}), "has an unexpected 'velocity.9'"),
         (lambda state: state.update({"velocity.1": torch.zeros(6)}), r"expected torch.float32 \(5,\), got .* \(6,\)"),
         (lambda state: state.update({"velocity.1": torch.zeros(5, dtype=torch.float64)}), "got torch.float64"),
     ],

@@ -104,7 +104,7 @@ def test_labels_that_are_numbers_or_several_are_mixed_as_they_are():
             lambda: DataSpec(train_transforms=(MixUp(), AlternatingFlip())),
             "mixup and cutmix mix finished images; put them at the end",
         ),
-        (lambda: DataSpec(train_transforms=(CutMix(),), hard_fraction=0.5), "leave out mixup and cutmix, or it"),
+        (lambda: DataSpec(train_transforms=(CutMix(),), hard_fraction=0.5), "leave out either it or mixup and cutmix"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

@@ -195,7 +195,7 @@ def test_means_of_each_kind() -> None:
         ({"scale": (1.0, 0.0, 2.0)}, "scale"),
         ({"crop_ratio": 1.5}, "crop_ratio"),
         ({"resize": "pad"}, "resize"),
-        ({"resize": "letterbox", "crop_ratio": 0.9}, "resize=letterbox shows the whole image"),
+        ({"resize": "letterbox", "crop_ratio": 0.9}, "resize=letterbox keeps it whole"),
         ({"interpolation": "bilinear"}, "linear"),
         ({"orientation": "up"}, "orientation"),
         ({"mean_image_CHW": np.zeros((3, 2, 2), np.float32)}, "mean"),

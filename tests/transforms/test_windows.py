@@ -149,7 +149,7 @@ def test_what_is_done_alone_and_what_together(transforms: tuple[Transform, ...],
 
 
 def test_batch_transforms_cannot_come_first() -> None:
-    with pytest.raises(UsageError, match="shift works on images of one size; put it behind scale"):
+    with pytest.raises(UsageError, match="shift works on images of one size; put it after scale"):
         split_transforms((Shift(2), RANDOM, Scale(8, 8)))
 
 

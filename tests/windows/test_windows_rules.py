@@ -1,4 +1,4 @@
-"""The rules that `make windows` sets, and what our ground floor makes of them. Each snippet is a process of its own."""
+"""The rules of `make windows` and `make macos`, and what our ground floor makes of them. Each snippet is a process."""
 
 from __future__ import annotations
 
@@ -52,6 +52,38 @@ with subprocess.Popen([sys.executable, "-c", holds], stdin=subprocess.PIPE, stdo
     assert error_of(file.unlink) == 32
 file.unlink()
 """,
+    "a folder that a process works in stays": """
+Path("inner").mkdir()
+os.chdir("inner")
+assert error_of(os.rmdir, "../inner") == error_of(os.rename, "../inner", "../new") == 32
+""",
+    "long paths": """
+folder, file = (Path("x" * (length - len(os.getcwd()))) for length in (247, 259))
+assert error_of(folder.mkdir) == 206 and error_of(file.write_bytes, b"") == 3
+Path(folder.name[1:]).mkdir()
+Path(file.name[1:]).write_bytes(b"")
+""",
+    "paths have no case": """
+assert [path.name for path in sorted(map(Path, ("b", "C", "a")))] == ["a", "b", "C"]
+assert Path("A/b") == Path("a/B") and [path.name for path in Path().glob("FILE.*")] == ["file.txt"]
+""",
+    "clocks": """
+from convolve.atomic import time
+assert (time.time() * 64).is_integer() and (time.monotonic() * 64).is_integer()
+""",
+    "handles": """
+from convolve.atomic import os
+other.write_bytes(b"1\\r\\n2\\x1a3")
+assert not hasattr(os, "pread")
+handle = os.open(other, os.O_RDONLY | os.O_BINARY)
+assert os.read(handle, 9) == b"1\\r\\n2\\x1a3"
+""",
+    "the home": """
+os.environ["HOME"] = "elsewhere"
+assert Path.home() != Path("elsewhere")
+os.environ["USERPROFILE"] = "here"
+assert Path.home() == Path("here")
+""",
     "cases are one": """
 assert Path("FILE.TXT").read_text(encoding="utf-8") == "text"
 assert error_of(Path("File.txt").mkdir) == "FileExistsError"
@@ -75,8 +107,8 @@ with file.open("r+b") as opened:
     "text": """
 file.write_text("\\u20ac\\n")
 assert file.read_bytes() == b"\\x80\\n"
-done = subprocess.run([sys.executable, "-c", "print(chr(0x20ac))"], stdout=subprocess.PIPE, text=True)
-assert done.stdout == "\\u20ac\\n"
+done = subprocess.run([sys.executable, "-c", "print(chr(0x20ac))"], stdout=subprocess.PIPE)
+assert done.stdout == b"\\x80\\r\\n"
 """,
     "processes": """
 import multiprocessing
@@ -135,6 +167,24 @@ holder.communicate()
 hold(other, wait=True).close()
 assert not list(Path(os.environ["TMPDIR"]).glob("convolve-*.lock"))
 """,
+    "all modules can be imported": """
+import importlib, pkgutil
+import convolve
+names = [module.name for module in pkgutil.walk_packages(convolve.__path__, "convolve.")]
+names = [name for name in names if not name.endswith("__main__")]  # these are programs
+assert len(names) > 400, len(names)
+for name in names:
+    importlib.import_module(name)
+""",
+    "a path that is too long is said": """
+from convolve.atomic import write_text
+try:
+    write_text("x" * 240, "text")
+except ConvolveError as error:
+    assert "Windows takes paths of 259 letters" in str(error), error
+else:
+    raise AssertionError
+""",
     "copies": """
 import zipfile
 from convolve.cli.sort_into import Sorter
@@ -181,15 +231,55 @@ def test_every_system_can_check_this_repository_out() -> None:
     assert len({str(path).casefold() for path in files}) == len(files)
 
 
+MACOS = {
+    "names": """
+import unicodedata
+one, two = (unicodedata.normalize(form, "Caf\\u00e9.txt") for form in ("NFC", "NFD"))
+Path(one).write_text("1", encoding="utf-8")
+assert Path(two).read_text(encoding="utf-8") == Path(two.upper()).read_text(encoding="utf-8") == "1"
+Path(two).unlink()
+file.write_text("2", encoding="utf-8")
+other.replace("File.txt")
+assert file.read_text(encoding="utf-8") == "text" and not other.exists()
+""",
+    "what our modules see": """
+import multiprocessing
+from convolve import environment, locks
+from convolve.distributed import shared_memory
+assert locks.sys.platform == "darwin" and multiprocessing.get_start_method() == "spawn"
+assert not hasattr(environment.os, "sched_getaffinity") and environment._lines("/proc/cpuinfo") == []
+assert environment.usable_cores() >= environment.idle_cores() >= 1 and not shared_memory.is_supported()
+""",
+    "the cache": """
+from convolve.cache import cache_folder
+os.environ.pop("CONVOLVE_CACHE")
+os.environ.pop("XDG_CACHE_HOME", None)
+os.environ["HOME"] = os.getcwd()
+assert cache_folder("indices") == Path.cwd() / "Library" / "Caches" / "convolve" / "indices"
+""",
+}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="sets the rules on Linux")
 @pytest.mark.parametrize("name", [*RULES, *OURS])
 def test_rules(name: str, tmp_path: Path) -> None:
+    do((RULES | OURS)[name], "Windows", tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the rules on Linux")
+@pytest.mark.parametrize("name", [*MACOS, "folders are staged", "all modules can be imported"])
+def test_rules_of_macos(name: str, tmp_path: Path) -> None:
+    do((OURS | MACOS)[name], "macOS", tmp_path)
+
+
+def do(snippet: str, system: str, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "temporary").mkdir()
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(convolve.__file__).parents[1])]),
         "TMPDIR": str(tmp_path / "temporary"), "CONVOLVE_CACHE": str(tmp_path / "cache"), "CONVOLVE_WINDOWS_RULES": "",
+        "CONVOLVE_SYSTEM": system,
     }  # fmt: skip
-    command = [sys.executable, "-c", START + (RULES | OURS)[name]]
+    command = [sys.executable, "-c", START + snippet]
     done = subprocess.run(command, cwd=tmp_path / "work", env=environ, capture_output=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")

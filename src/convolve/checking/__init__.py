@@ -1,1 +1,1 @@
-"""Faults of labeled images, found before a training meets them."""
+"""Faults in labeled images, found before a training meets them."""

@@ -1,8 +1,8 @@
-"""Images that are the same, or look the same: one pass over sorted numbers, not a comparison of all pairs.
+"""Images that are identical, or look the same: one pass over sorted numbers, not a comparison of all pairs.
 
-Looking alike is decided in two steps. Hashing by location finds candidates: 16 of the lowest frequencies of a
-perceptual hash, each cut into cells of a quarter, are one number; images with the same number are neighbors once the
-numbers are sorted. Eight such tables, with other frequencies and other cells, miss next to nothing. Candidates are then
+Similarity is decided in two steps. Locality-sensitive hashing finds candidates: 16 of the lowest frequencies of a
+perceptual hash, each quantized to cells, give one number; images with the same number are neighbors after sorting.
+Eight such tables, with different frequencies and cells, miss almost nothing. Candidates are then
 decoded again and compared at 143 frequencies. For N images both take a time in proportion to N log N.
 """
 
@@ -18,8 +18,8 @@ from convolve.checking.part import Part
 
 # Legend: N images, F frequencies, P pairs of images.
 
-# Above what any two of MNIST's 70,000 digits have in common, and below copies that were saved anew or halved: both are
-# tests (tests/checking: the real sets, the planted faults).
+# Above the similarity of any two of MNIST's 70,000 digits, and below that of copies that were saved again or halved in
+# size: both are tests (tests/checking: the real sets, the planted faults).
 SAME = 0.9975
 _CANDIDATE = 0.995  # at 63 frequencies in 8 bits
 _TABLES, _KEYS, _FROM = 8, 16, 24  # frequencies of a number, out of the lowest ones
@@ -40,7 +40,7 @@ class Pair:
 
 @dataclass(eq=False)
 class _Partners:
-    """For each image the one before it that is most like it, and how much; -1: none."""
+    """For each image, the most similar earlier one, and how similar it is; -1: none."""
 
     image_N: NDArray[np.int64]
     likeness_N: NDArray[np.float32]
@@ -52,15 +52,15 @@ class _Partners:
     def offer(self, earlier_P: NDArray[np.int64], later_P: NDArray[np.int64], likeness_P: NDArray[np.float32]) -> None:
         better_P = likeness_P > self.likeness_N[later_P]
         earlier_P, later_P, likeness_P = earlier_P[better_P], later_P[better_P], likeness_P[better_P]
-        order = np.argsort(likeness_P)  # of several for one image, the last assignment counts
+        order = np.argsort(likeness_P)  # if an image occurs several times, the last assignment counts
         self.image_N[later_P[order]] = earlier_P[order]
         self.likeness_N[later_P[order]] = likeness_P[order]
 
 
 def alike(parts: list[Part], looks: list[Looks]) -> Iterator[Pair]:
-    """For each image that is there already: its pair with one in the first part, else with one in its own.
+    """For each image with an earlier copy: its pair with one in the first part, otherwise with one in its own.
 
-    `other` is the image that is there already. At most one pair for each image, in their order.
+    `other` is the earlier image. At most one pair for each image, in their order.
     """
     starts = np.cumsum([0, *(len(look.seen_N) for look in looks)])
     seen_N = np.concatenate([look.seen_N for look in looks])
@@ -86,7 +86,7 @@ def alike(parts: list[Part], looks: list[Looks]) -> Iterator[Pair]:
 
 
 def _first_of_each(digests_N: NDArray[np.uint64], seen_N: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The first image with the same bytes; images that were not seen are their own."""
+    """The first image with the same bytes; for images that could not be read, themselves."""
     first_N = np.arange(len(digests_N))
     seen_S = np.flatnonzero(seen_N)
     _, place_U, which_S = np.unique(digests_N[seen_S], return_index=True, return_inverse=True)
@@ -95,7 +95,7 @@ def _first_of_each(digests_N: NDArray[np.uint64], seen_N: NDArray[np.bool_]) -> 
 
 
 def _candidates(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], boundary: int) -> tuple[_Partners, _Partners]:
-    """The likely partners of each image from `boundary` on before that, and of each image on its own side of it."""
+    """The likely partners of each image from `boundary` on, among those before it and on its own side."""
     in_first, in_own = _Partners.none(len(shapes_NF)), _Partners.none(len(shapes_NF))
     rng = np.random.default_rng(0)
     for _ in range(_TABLES):
@@ -108,7 +108,7 @@ def _candidates(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], bounda
 
 
 def _neighbors(keys_U: NDArray[np.uint64], unique_U: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Pairs (2, P) of images, the earlier first, that share a cell and lie near each other in the order of the keys."""
+    """Pairs (2, P) of images, the earlier first, that share a cell and are near each other in the order of the keys."""
     order_U = np.argsort(keys_U)
     cells_U, sorted_U = keys_U[order_U] >> 16, unique_U[order_U]
     for step in range(1, _WINDOW + 1):
@@ -118,7 +118,7 @@ def _neighbors(keys_U: NDArray[np.uint64], unique_U: NDArray[np.int64]) -> Itera
 
 
 def _keys(shapes_NF: NDArray[np.int8], unique_U: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.uint64]:
-    """48 bits of cells, then 16 that order the images of one cell along some direction."""
+    """48 bits of cells, then 16 that order the images of a cell along some direction."""
     lowest = np.argsort(np.add.outer(range(8), range(8)).ravel()[1:], kind="stable")[:_FROM]
     keys_U: NDArray[np.uint64] = np.zeros(len(unique_U), np.uint64)
     for frequency in rng.choice(lowest, _KEYS, replace=False):
@@ -142,7 +142,7 @@ def _cosine(one_PF: NDArray[np.int8], other_PF: NDArray[np.int8]) -> NDArray[np.
 
 
 def _likeness(parts: list[Part], one: tuple[int, int], other: tuple[int, int]) -> float:
-    """What two images have in common at 143 frequencies, in -1..1."""
+    """The similarity of two images at 143 frequencies, in -1..1."""
     small = [thumbnail(parts[part], index, parts[part].source.read(index)) for part, index in (one, other)]
     one_F, other_F = frequencies(np.stack(small), 12)
     return float(one_F @ other_F)

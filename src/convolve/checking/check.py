@@ -1,4 +1,4 @@
-"""Goes through labeled images of any form and gathers what is wrong with them."""
+"""Checks labeled images of any form and collects what is wrong with them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,24 +23,25 @@ from convolve.data.team import ALONE, Team
 from convolve.environment import usable_cores
 from convolve.errors import UsageError
 from convolve.model import Model
+from convolve.names import folded
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was looked at, and what was found."""
+    """What was checked, and the findings."""
 
     parts: tuple[Part, ...]
     findings: Findings
 
     @property
     def passed_over(self) -> str:
-        """What lies among the images, in words."""
+        """Which other files lie among the images, in words."""
         passed = [part.source.passed_over for part in self.parts if isinstance(part.source, FileSource)]
         return "; ".join(filter(None, dict.fromkeys(passed)))
 
     @property
     def images(self) -> dict[str, int]:
-        """How many each part has."""
+        """How many images each part has."""
         return {part.name: len(part) for part in self.parts}
 
 
@@ -55,18 +56,17 @@ def check_data(
     model: Model | None = None,
     team: Team = ALONE,
 ) -> Checked:
-    """Check the images at `source`, anything that `train` takes, and the test part at `test` or the one it has itself.
+    """Check the images at `source`, anything that `train` takes, and the test part at `test` or the set's own.
 
     `mean` is a mean file; others are found beside a list of images. `threads` 0: every core. With a `model`, a trained
-    network, labels are judged by what it sees. All workers of a `team` come to the same findings. Memory: what the
-    lists take, about 180 bytes an image, and the features of a `model`; images in tables, such as MNIST's, are in
-    memory as for training.
-    Raises `MissingDataError` where there is nothing to check, `FormatError` for a file that is neither a list nor a
-    data set; everything else that is wrong becomes a finding.
+    network, labels are judged by its features. All workers of a `team` get the same findings. Memory: what the
+    lists take, about 180 bytes an image, and the features of a `model`; images in arrays, such as MNIST's, are in
+    memory as for training. Raises `MissingDataError` if there is nothing to check, `FormatError` for a file that is
+    neither a list nor a data set; any other fault becomes a finding.
     """
     findings = Findings()
     if model and options.target != "class":
-        raise UsageError(f"--from judges labels of one class an image; leave it out with --target {options.target}")
+        raise UsageError(f"--from judges labels of one class per image; leave it out with --target {options.target}")
     parts = _open(source, test, findings, options)
     _check_lists(parts, options, findings)
     threads = threads or usable_cores()
@@ -76,7 +76,7 @@ def check_data(
     for part, look in zip(parts, looks, strict=True):
         check_quality(part, look, findings, threads, team)
     if parts:
-        pairs = list(alike(parts[::-1], looks[::-1]))  # test first: what is in both is to leave the training part
+        pairs = list(alike(parts[::-1], looks[::-1]))  # test first: in both parts: leave it out of training
         for pair in pairs:
             _add_pair(pair, parts[::-1], findings)
         if model:
@@ -87,7 +87,7 @@ def check_data(
 
 
 def _open(source: Path, test: Path | None, findings: Findings, options: DataOptions) -> list[Part]:
-    """The parts at `source`, of which `test` replaces the test part; what cannot be read at all is a finding."""
+    """The parts at `source`; `test` replaces its test part. What cannot be read at all becomes a finding."""
     found = open_to_check(source.expanduser(), None, findings.add, options)
     parts = [Part(name, part, options.target) for name, part in found]
     if test:
@@ -99,7 +99,7 @@ def _open(source: Path, test: Path | None, findings: Findings, options: DataOpti
 
 
 def _check_lists(parts: Sequence[Part], options: DataOptions, findings: Findings) -> None:
-    """What shows without looking at the images."""
+    """Check what shows without decoding the images."""
     for part in parts if options.target == "class" else []:
         check_classes(part, parts[0], findings)
     check_unlisted(parts, findings)
@@ -108,7 +108,7 @@ def _check_lists(parts: Sequence[Part], options: DataOptions, findings: Findings
 
 
 def _check_groups(parts: Sequence[Part], findings: Findings) -> None:
-    """Groups that the user names, as patients, of which there are images in several parts."""
+    """Groups that the user names, such as patients, with images in several parts."""
     listed = [part for part in parts if isinstance(part.source, FileSource)]
     sources = [part.source for part in listed if isinstance(part.source, FileSource)]
     for name, (first, one), (second, other) in across_parts(sources):
@@ -121,17 +121,18 @@ def _check_groups(parts: Sequence[Part], findings: Findings) -> None:
 
 
 def _check_file_names(parts: Sequence[Part], findings: Findings) -> None:
-    """Files that are one and the same to Windows and macOS. Memory: 8 bytes an image."""
+    """Files that are the same file on Windows and macOS. Memory: 8 bytes per image."""
     for part in parts:
         if not isinstance(part.source, FileSource):
             continue
-        names_N = np.array([hash(part.source.file(index).casefold()) for index in range(len(part))], np.int64)
+        names_N = np.array([hash(folded(part.source.file(index))) for index in range(len(part))], np.int64)
         order_N = np.argsort(names_N, kind="stable")
         for at in np.flatnonzero(np.diff(names_N[order_N]) == 0).tolist():
             one, other = order_N[at : at + 2].tolist()
             name = part.source.file(one)
-            if name != part.source.file(other):  # the same file under two labels is another finding
-                what = f"differs from {name} in capitals alone: copied to Windows or macOS, one of them is lost"
+            if name != part.source.file(other):  # the same file under two labels is another kind of finding
+                what = f"differs from {name} only in capitals or the Unicode form: "
+                what += "on Windows or macOS, one of them would be lost"
                 images = (*part.at(other), *part.at(one))
                 findings.add("near file names", part.full_location(other), what, "rename one", images)
 
@@ -149,6 +150,6 @@ def _add_pair(pair: Pair, parts: Sequence[Part], findings: Findings) -> None:
     like = "is the same as" if pair.exact else f"looks the same ({pair.likeness:.2%}) as"
     labels = f"; labels: here {label}, there {other_label}" if label != other_label else ""
     what = f"{like} {other_part.full_location(other)}{labels}"
-    about = 2 if kind == "two labels" else 1  # nobody knows which of them is right
+    about = 2 if kind == "two labels" else 1  # it is unknown which of them is right
     images = (*part.at(index), *other_part.at(other))
     findings.add(kind, part.full_location(index), what, mend, images, about=about)

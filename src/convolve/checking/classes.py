@@ -16,7 +16,7 @@ _SHOWN = 6  # images of a class that has few
 
 
 def check_classes(part: Part, training: Part, findings: Findings) -> None:
-    """Classes that no training image has, or few; classes that only the test part has."""
+    """Find classes with no or few training images, and classes that only the test part has."""
     used = np.unique(part.labels_N[part.labels_N != UNLABELED])
     if part is not training:
         for number in np.setdiff1d(used, training.labels_N):
@@ -26,7 +26,7 @@ def check_classes(part: Part, training: Part, findings: Findings) -> None:
             findings.add("gap", part.source.location(first), what, mend, part.at(first), about=0)
         return
     _check_few(part, findings)
-    if len(used) and not findings.counts["unreadable"]:  # else the classes may be in what could not be read
+    if len(used) and not findings.counts["unreadable"]:  # otherwise they may be among the unreadable images
         _check_gaps(part, used, findings)
 
 
@@ -34,7 +34,7 @@ def _check_gaps(part: Part, used: NDArray[np.int64], findings: Findings) -> None
     names, largest = part.source.class_names or (), int(used[-1])
     count, taken = max(len(names), largest + 1), {*used.tolist()}
     missing = max(count, 2) - len(used)
-    if missing <= findings.counts["bad line"]:  # their images may stand in lines that cannot be read
+    if missing <= findings.counts["bad line"]:  # their images may be on lines that cannot be read
         return
     place = part.source.location(int(np.flatnonzero(part.labels_N == largest)[0]))
     if count == 1:
@@ -57,6 +57,6 @@ def _check_few(part: Part, findings: Findings) -> None:
         what = (
             f"{count:,} image{'s' * (count > 1)} of class {part.label(members[0])}; the largest class has {largest:,}"
         )
-        mend = "add images of it, or leave the class out: it will hardly be learned, and its error not be known"
+        mend = "add images of it, or leave the class out: it can hardly be learned, and its error cannot be measured"
         images = tuple(image for index in members for image in part.at(index))
         findings.add("few images", part.source.location(members[0]), what, mend, images, about=0)

@@ -1,4 +1,4 @@
-"""The images in which no fault was found, as the table that training takes."""
+"""The images without faults, as a table for training."""
 
 import json
 import os
@@ -13,21 +13,23 @@ from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import UsageError
 
-_IN_TABLE = {"training": "train"}  # part -> its name in the column `split`; else its own
+_IN_TABLE = {"training": "train"}  # part -> its name in the column `split`; others keep their name
 
 
 def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
-    """The header and the rows of `table`: the path from its folder, the label, the part, and what is doubtful.
+    """The header and the rows of `table`: the path relative to its folder, the label, the part, and doubts.
 
-    Images with a fault are left out; of copies the first stays. Raises `UsageError` for images without files.
+    Images with a fault are left out; of copies, the first stays. Raises `UsageError` for images without files.
     """
     for part in filter(len, checked.parts):
         if not isinstance(part.source, FileSource) or isinstance(part.source.listing, Embedded):
-            raise UsageError(f"--write-table: {part.source.location(0)} is no image file, so that no table can name it")
+            raise UsageError(
+                f"--write-table: {part.source.location(0)} is not an image file, so a table cannot name it"
+            )
         if Path(part.source.file(0)).is_relative_to(cache_folder("unpacked")):
             raise UsageError(
-                "--write-table: a table cannot name images of an archive that is unpacked for the moment; "
-                "unpack it where it can stay, and give the folder"
+                "--write-table: a table cannot name images of a temporarily unpacked archive; unpack it permanently, "
+                "and give that folder"
             )
     has_parts = len(checked.parts) > 1
     yield ["path", *_heads(checked.parts), *["split"] * has_parts, "look at"]
@@ -41,13 +43,13 @@ def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
 
 
 def _heads(parts: Sequence[Part]) -> Sequence[str]:
-    """The columns of the labels."""
+    """The label columns."""
     numbers = [part.source.class_names or () for part in parts if part.target == "number"]
     return numbers[0] if numbers else ["labels" if any(part.target == "classes" for part in parts) else "label"]
 
 
 def _good(part: Part, findings: Findings) -> Iterator[tuple[int, list[str]]]:
-    """Each image without a fault, and what is doubtful about it."""
+    """Each image without a fault, and the doubts about it."""
     for index in range(len(part)):
         (image,) = part.at(index)
         if part.labels_N[index] != UNLABELED and not findings.kinds_of(image, Level.FAULT):
@@ -55,7 +57,7 @@ def _good(part: Part, findings: Findings) -> Iterator[tuple[int, list[str]]]:
 
 
 def _from(folder: str, file: str) -> str:
-    """`file` as seen from `folder`; as a whole where no way leads there: on another drive."""
+    """`file` relative to `folder`; absolute if that is impossible, as on another drive."""
     try:
         return os.path.relpath(file, folder).replace(os.sep, "/")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a check of data finds: where, what, and what to do about it."""
+"""A finding of a check: where, what, and what to do about it."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ ImageAt = tuple[str, int]  # name of the part, index within it
 
 
 class Level(Enum):
-    """How bad a finding is."""
+    """How serious a finding is."""
 
     FAULT = "fault"  # wrong: a clean table leaves the image out
     DOUBT = "doubt"  # to be looked at: the image stays in a clean table
@@ -20,29 +20,29 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Kind:
-    """`title`: what a person calls these findings."""
+    """`title`: the heading of these findings."""
 
     title: str
     level: Level = Level.FAULT
 
 
-# In the order in which they are shown.
+# In the order of display.
 KINDS = {
     "unreadable": Kind("files that cannot be read"),
     "bad line": Kind("lines that cannot be read"),
-    "blanks for tabs": Kind("blanks where tabs belong"),
+    "blanks for tabs": Kind("blanks instead of tabs"),
     "missing image": Kind("labels without an image"),
     "damaged image": Kind("images that are damaged or cut off"),
-    "passed over": Kind("files that are no images that can be read"),
+    "passed over": Kind("files that are not readable images"),
     "unlabeled": Kind("images without a label"),
     "gap": Kind("classes without images"),
-    "near names": Kind("classes whose names are nearly the same"),
+    "near names": Kind("classes with nearly the same name"),
     "leak": Kind("images that are in two parts"),
     "two labels": Kind("the same image under two labels"),
-    "duplicate": Kind("images that are there twice"),
+    "duplicate": Kind("duplicate images"),
     "mean layout": Kind("mean images in another layout than CNTK reads"),
-    "left out": Kind("what is in no part", Level.DOUBT),
-    "near file names": Kind("files whose names differ in capitals alone", Level.DOUBT),
+    "left out": Kind("images that are in no part", Level.DOUBT),
+    "near file names": Kind("files whose names differ only in capitals or the Unicode form", Level.DOUBT),
     "torn group": Kind("groups that lie in several parts", Level.DOUBT),
     "few images": Kind("classes with few images", Level.DOUBT),
     "wrong label": Kind("labels that are probably wrong", Level.DOUBT),
@@ -56,13 +56,13 @@ KINDS = {
     "odd shape": Kind("images with unusual proportions", Level.DOUBT),
     "odd size": Kind("images of an unusual size", Level.DOUBT),
     "turned": Kind("images with an EXIF orientation", Level.NOTE),
-    "layout": Kind("folders that were stepped into", Level.NOTE),
+    "layout": Kind("folders that were opened automatically", Level.NOTE),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`place` names file and line, or the image; `mend` says what to do; `images` show it, the one to mend first."""
+    """`place` is the file and line, or the image; `mend` says what to do; `images` are shown, the one to fix first."""
 
     kind: str
     place: str
@@ -78,7 +78,7 @@ class Finding:
 class Findings:
     """Everything found so far: `counts` is complete, `kept` has at most `MOST_KEPT` of each kind.
 
-    `by_image` is complete, too: the kinds of findings about each image that has any.
+    `by_image` is also complete: the kinds of findings for each image that has any.
     """
 
     kept: list[Finding] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Findings:
     def add(
         self, kind: str, place: str, what: str, mend: str, images: tuple[ImageAt, ...] = (), about: int = 1
     ) -> None:
-        """`about`: how many of `images` the finding is about; the others stand beside them."""
+        """Add a finding. `about`: how many of `images` it is about; the others are shown for comparison."""
         assert kind in KINDS
         self.counts[kind] += 1
         for image in images[:about]:
@@ -98,16 +98,16 @@ class Findings:
 
     @property
     def total(self) -> int:
-        """All that are to be looked at or mended."""
+        """The number of findings to look at or to fix."""
         return sum(number for kind, number in self.counts.items() if KINDS[kind].level is not Level.NOTE)
 
     def by_kind(self) -> Iterator[tuple[str, list[Finding]]]:
-        """Kinds that were found, in the order of `KINDS`, with what was kept of each."""
+        """The kinds that were found, in the order of `KINDS`, with the kept findings."""
         for kind in KINDS:
             if self.counts[kind]:
                 yield kind, [finding for finding in self.kept if finding.kind == kind]
 
     def kinds_of(self, image: ImageAt, level: Level) -> list[str]:
-        """What was found about `image`, of that level."""
+        """The findings about `image` of this level."""
         found = self.by_image.get(image, ())
         return [kind for kind, row in KINDS.items() if kind in found and row.level is level]

@@ -1,8 +1,8 @@
-"""Labels that are probably wrong, and images that belong to no class, by what a trained network sees in them.
+"""Labels that are probably wrong, and images that belong to no class, judged by a trained network's features.
 
-A linear head is fitted to frozen features, and each image is judged by the fit that has not seen it: its label is as
-doubtful as the probability of that class is small: the self-confidence of Northcutt et al. 2021, "Confident Learning".
-How many are found so stands in docs/explanation/faults-found.md.
+A linear head is fitted to frozen features, and each image is judged by a fit without it: the smaller the probability of
+its label, the more doubtful the label (the self-confidence of Northcutt et al. 2021, "Confident Learning").
+docs/explanation/faults-found.md says how many are found.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ _DEVIATION = 1.4826  # of a normal distribution, in medians of the absolute devi
 
 @dataclass(frozen=True)
 class Judging:
-    """The trained network by which labels are judged, and how it is asked."""
+    """The trained network by which labels are judged, and how it is run."""
 
     model: Model
     threads: int
@@ -54,10 +54,10 @@ class Judging:
 def check_labels(
     parts: Sequence[Part], looks: Sequence[Looks], pairs: Sequence[Pair], judging: Judging, findings: Findings
 ) -> None:
-    """Add the doubtful labels, the most doubtful first, and then the images far from all others.
+    """Add the doubtful labels, the most doubtful first, then the images far from all others.
 
-    Images of which one of `pairs` says that they look the same are judged by others. A class of fewer than `FOLDS`
-    images says too little of what belongs to it, and is not judged. The network is any one: its classes do not matter.
+    Images that look the same, by `pairs`, are in the same fold. Classes of fewer than `FOLDS` images are not judged.
+    Any network will do: its classes do not matter.
     """
     judged = _Judged.of(parts, looks)
     body, features = _body_of(judging.model, judging.threads), []
@@ -74,7 +74,7 @@ def check_labels(
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """The images that can be read and whose class has enough of them: their part, their index in it, their class."""
+    """The images that can be read and whose class has enough images: their part, index and class."""
 
     part_N: NDArray[np.int64]
     index_N: NDArray[np.int64]
@@ -91,14 +91,16 @@ class _Judged:
         names, counts = np.unique([label for *_, label in places], return_counts=True)
         kept = {str(name): number for number, name in enumerate(names[counts >= FOLDS])}
         if len(kept) < 2:
-            raise DataError(f"--from judges labels by those of other images: two classes need {FOLDS} images each")
+            raise DataError(
+                f"--from judges labels by those of other images: it needs two classes of at least {FOLDS} images"
+            )
         part_N, index_N, labels_N = np.array(
             [(number, index, kept[label]) for number, index, label in places if label in kept], np.int64
         ).T
         return cls(part_N, index_N, np.ascontiguousarray(labels_N), tuple(kept))
 
     def groups_N(self, pairs: Sequence[Pair]) -> NDArray[np.int64]:
-        """One number for images that look the same."""
+        """One number for each group of images that look the same."""
         places = zip(self.part_N.tolist(), self.index_N.tolist(), strict=True)
         number = {place: position for position, place in enumerate(places)}
         known = [(number[pair.one], number[pair.other]) for pair in pairs if {pair.one, pair.other} <= number.keys()]
@@ -109,7 +111,7 @@ class _Judged:
 def _body_of(model: Model, threads: int) -> FrozenBody:
     if model.architecture is None:
         raise UsageError(
-            "--from: what onnxruntime runs as it is has no features to judge by; give the model it was made from"
+            "--from: a model that only onnxruntime can run has no features; give the model that it was made from"
         )
     model.require_images()
     torch.set_num_threads(threads)
@@ -121,7 +123,7 @@ def _body_of(model: Model, threads: int) -> FrozenBody:
 
 
 def _features_ND(body: FrozenBody, judging: Judging, part: Part, chosen_N: NDArray[np.int64]) -> Tensor:
-    ignored = Damaged(len(chosen_N), lambda message: None)  # it is a finding already
+    ignored = Damaged(len(chosen_N), lambda message: None)  # already a finding
     source = part.source.take(chosen_N)
     dataset = eval_dataset(source, judging.model.preprocess, threads=judging.threads, damaged=ignored)
 
@@ -138,7 +140,7 @@ def _features_ND(body: FrozenBody, judging: Judging, part: Part, chosen_N: NDArr
 
 
 def _doubtful(judged: _Judged, probe: Probe) -> Iterator[tuple[int, str]]:
-    """Images that another class suits better, by the probability of their own."""
+    """Images for which another class is more probable, ordered by the probability of their own."""
     probabilities_NK = probe.out_of_fold_NK.double().exp().numpy()
     labels_N, said_N = judged.labels_N, probabilities_NK.argmax(1)
     own_N = probabilities_NK[np.arange(len(labels_N)), labels_N]
@@ -152,7 +154,7 @@ def _doubtful(judged: _Judged, probe: Probe) -> Iterator[tuple[int, str]]:
 
 
 def _strangers(features_ND: Tensor, labels: Tensor, probe: Probe) -> Iterator[tuple[int, str]]:
-    """Images that are far from every class, as the images of the other folds tell, the furthest first."""
+    """Images far from every class, judged by the other folds, the farthest first."""
     distance_N = torch.empty(len(labels))
     for fold in np.unique(probe.fold_N):
         held_out = torch.from_numpy(probe.fold_N == fold)
@@ -167,5 +169,5 @@ def _strangers(features_ND: Tensor, labels: Tensor, probe: Probe) -> Iterator[tu
 
 _MENDS = {
     "wrong label": "look at it, and correct the label if it is wrong",
-    "stranger": "look at it, and take it out if it shows something else",
+    "stranger": "look at it, and remove it if it shows something else",
 }

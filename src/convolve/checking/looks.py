@@ -1,8 +1,8 @@
-"""What is kept of each image: a hash of its bytes, a perceptual hash of its shapes, its size, and how it is exposed.
+"""What the check stores for each image: a hash of its bytes, a perceptual hash, its size, and its exposure.
 
 The perceptual hash is made of the lowest frequencies (a cosine transform) of the image in gray, scaled to 32x32
-whatever its form: 63 of them, without the mean, as one vector of length 1 in 8-bit numbers. It hardly changes when an
-image is saved anew as JPEG, scaled, or made a little brighter.
+whatever its proportions: 63 of them, without the mean, as a vector of length 1 in 8-bit numbers. It hardly changes when
+an image is saved again as JPEG, scaled, or made slightly brighter.
 """
 
 import hashlib
@@ -43,11 +43,12 @@ Progress = Callable[[str, int, int], None]  # name of the part, images that were
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """91 bytes an image. `seen_N`: it could be decoded; `shapes_NF` is 0 where there is nothing to compare.
+    """91 bytes an image.
 
-    `size_N2` is (rows, columns), the right way up, `turned_N` whether EXIF turns it that way, `alpha_N` whether parts
-    may be transparent. `low_N` and `high_N` are the gray levels that 5 % and 99 % of the image stay below, `spread_N`
-    the deviation from its mean. `sharpness_N` is infinite for images that are too small.
+    `seen_N`: whether it could be decoded; `shapes_NF` is 0 if there is nothing to compare. `size_N2` is (rows,
+    columns), upright, `turned_N` whether EXIF rotates it, `alpha_N` whether parts may be transparent. `low_N` and
+    `high_N` are the 5th and 99th percentiles of the gray levels, `spread_N` their standard deviation. `sharpness_N` is
+    infinite for images that are too small.
     """
 
     digests_N: NDArray[np.uint64]
@@ -73,7 +74,7 @@ class Looks:
 
 
 def look_at(part: Part, findings: Findings, threads: int, progress: Progress, team: Team = ALONE) -> Looks:
-    """The looks of all images of `part`; those that are missing or damaged become findings."""
+    """The looks of all images of `part`; missing or damaged ones become findings."""
     looks, mine = Looks.none(len(part)), Looks.none(len(part))
 
     def compute(numbers: range) -> Iterator[tuple[list[Any], list[tuple[int, bool, str]]]]:
@@ -88,7 +89,7 @@ def look_at(part: Part, findings: Findings, threads: int, progress: Progress, te
                 yield [each[start : start + _CHUNK] for each in vars(mine).values()], faults
 
     for start, (values, faults) in zip(
-        range(0, len(part), _CHUNK), team.blocks(f"{part.name} images seen", len(part), _CHUNK, compute), strict=True
+        range(0, len(part), _CHUNK), team.blocks(f"{part.name} images read", len(part), _CHUNK, compute), strict=True
     ):
         for name, each in zip(vars(looks), values, strict=True):
             getattr(looks, name)[start : start + _CHUNK] = each
@@ -108,7 +109,7 @@ def _thumbnail(gray_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _gray(part: Part, index: int, content: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The image of that `size` in gray (H, W), not larger than is looked at; and half as large, unless it is small."""
+    """The image of that `size` in gray (H, W), no larger than needed; and half as large, unless it is small."""
     side = SHARP_SIDE if min(size) >= SHARP_SIDE else SIDE
     gray_HW = brought_near(part.decode(index, content, Decoding(gray=True, min_size=(side, side)))[:, :, 0], SHARP_SIDE)
     return gray_HW, brought_near(gray_HW, min(gray_HW.shape) // 2) if side == SHARP_SIDE else gray_HW
@@ -125,9 +126,10 @@ def brought_near(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def _sharpness(gray_HW: NDArray[np.uint8], half_HW: NDArray[np.uint8]) -> float:
-    """How much the neighbors of a pixel differ, relative to the same at half the size, where a blur is half as wide.
+    """How much neighboring pixels differ, relative to the same at half the size, where a blur is half as wide.
 
-    A ratio of standard deviations, so that contrast does not count. The 1 is what rounding to gray levels may add.
+    A ratio of standard deviations, so that contrast does not matter. The 1 is the largest effect of rounding to gray
+    levels.
     """
     return float(np.sqrt(_fine(gray_HW) / (_fine(half_HW) + 1)))
 
@@ -137,9 +139,9 @@ def _fine(gray_HW: NDArray[np.uint8]) -> float:
 
 
 def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
-    """The lowest `count` x `count` frequencies of each but its mean, (N, F) of length 1; 0 for flat images.
+    """The lowest `count` x `count` frequencies of each image except its mean, (N, F) of length 1; 0 for flat images.
 
-    Higher ones weigh more, as the square root of their sum: all images are alike in the lowest.
+    Frequencies are weighted by the square root of their sum: all images are similar in the lowest ones.
     """
     rows_KX = _ROWS_KX[:count].copy()
     rows_KX[0] /= np.sqrt(2)
@@ -154,7 +156,7 @@ def frequencies(thumbnails_NHW: NDArray[np.uint8], count: int) -> NDArray[np.flo
 
 
 def _look_at_chunk(part: Part, start: int, looks: Looks) -> list[tuple[int, bool, str]]:
-    """Fill in the looks of the images from `start` on; (index, is missing, error) of those that cannot be decoded."""
+    """Fill in the looks of the images from `start` on; returns (index, is missing, error) of unreadable ones."""
     faults: list[tuple[int, bool, str]] = []
     thumbnails_NHW = np.zeros((min(_CHUNK, len(part) - start), SIDE, SIDE), np.uint8)
     for place, index in enumerate(range(start, start + len(thumbnails_NHW))):
@@ -188,7 +190,7 @@ def _add(findings: Findings, part: Part, index: int, is_missing: bool, text: str
         what = f"{part.source.file(index)} is not there" if part.source.file(index) in text else what
         mend = "put the file there, or correct or remove the line"
         if place != part.source.file(index):
-            mend = "put the file there, say with --root DIR where it lies now, or correct or remove the line"
+            mend = "put the file there, name its present folder with --root DIR, or correct or remove the line"
         findings.add("missing image", place, what, mend, part.at(index))
     else:
         findings.add("damaged image", place, what, "replace the file, or leave it out", part.at(index))

@@ -1,4 +1,4 @@
-"""Mean images whose channels or planes are not where CNTK's reader takes them to be."""
+"""Mean images whose channels or planes are not in the layout that CNTK's reader expects."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,17 +19,17 @@ from convolve.transforms.preprocess import Preprocess, fit_size
 _MOST_IMAGES = 2000  # with pixels that deviate by 64, their mean is known to 1.4
 _CLEARLY = 0.5  # of the distance as CNTK reads it: another layout fits if it comes so much closer
 
-# What is in the file -> what to do about it.
+# Layout in the file -> what to do about it.
 _MENDS = {
-    "planes of red, green and blue": "data.mean_image_layout=planar_rgb (the default) reads it as it is meant; for "
-    "CNTK write it anew, interleaved",
-    "planes of blue, green and red": "write it anew, row by row, blue, green and red of each pixel",
-    "red, green and blue of each pixel": "write it anew with the order of the channels turned round",
+    "planes of red, green and blue": "data.mean_image_layout=planar_rgb (the default) reads it correctly; for CNTK, "
+    "write it again, interleaved",
+    "planes of blue, green and red": "write it again, row by row, with blue, green and red of each pixel",
+    "red, green and blue of each pixel": "write it again with the channels in reverse order",
 }
 
 
 def mean_files(folder: Path) -> list[Path]:
-    """The XML files in `folder` whose name says that they hold a mean image."""
+    """The XML files in `folder` whose names suggest a mean image."""
     return sorted(file for file in folder.glob("*.xml") if "mean" in file.name.lower())
 
 
@@ -38,10 +38,10 @@ def check_mean(path: Path, part: Part, findings: Findings) -> None:
     try:
         as_cntk_HWC = read_mean_xml(path)
     except DataError as error:
-        findings.add("unreadable", str(path), str(error).removeprefix(f"{path}: "), "write it anew")
+        findings.add("unreadable", str(path), str(error).removeprefix(f"{path}: "), "write it again")
         return
     if as_cntk_HWC.shape[2] != 3:
-        return  # one channel has one layout
+        return  # one channel has only one layout
     true_HWC = _mean_of(part, *as_cntk_HWC.shape[:2])
     if true_HWC is None:
         return
@@ -51,14 +51,14 @@ def check_mean(path: Path, part: Part, findings: Findings) -> None:
     nearest = min(distances, key=distances.__getitem__)
     if distances[nearest] < _CLEARLY * (as_read := _distance(true_HWC, as_cntk_HWC)):
         what = (
-            f"holds {nearest}, where CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} gray "
+            f"holds {nearest}, but CNTK reads blue, green and red of each pixel (read so, it is {as_read:.1f} gray "
             f"levels away from the mean of the images, else {distances[nearest]:.1f})"
         )
         findings.add("mean layout", str(path), what, _MENDS[nearest])
 
 
 def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
-    """The mean (H, W, C) of images spread over `part`, in that size; None if none can be read."""
+    """The mean (H, W, C) of images spread over `part`, at that size; None if none can be read."""
     total_HWC, count = np.zeros((height, width, 3)), 0
     preprocess = Preprocess(3, height, width)
     readable: Sequence[int] = np.flatnonzero(part.labels_N != UNLABELED).tolist()
@@ -66,7 +66,7 @@ def _mean_of(part: Part, height: int, width: int) -> NDArray[np.float64] | None:
         try:
             image_HWC = part.decode(index, part.source.read(index), Decoding(min_size=(height, width)))
             total_HWC += fit_size(image_HWC, preprocess)
-        except DataError:  # is a finding of its own
+        except DataError:  # already a finding of its own
             continue
         count += 1
     return total_HWC / count if count else None

@@ -1,7 +1,7 @@
-"""Images that show little, or not what the others show: dark, overexposed, empty, blurred, of an odd shape or size.
+"""Images that show little, or differ from the others: dark, overexposed, empty, blurred, of an odd shape or size.
 
-Candidates come from what `looks.py` keeps of each image. They are then decoded again, larger and in color, and judged.
-The limits were chosen on one half of two sets of photographs and tried on the other (docs/experiments.md).
+Candidates come from the data that `looks.py` stores for each image. They are then decoded again, larger and in color,
+and judged. The limits were chosen on one half of two sets of photographs and tested on the other (docs/experiments.md).
 """
 
 import functools
@@ -43,7 +43,7 @@ _ADVICE = "leave it out if a person could not tell its class"
 
 
 def check_quality(part: Part, looks: Looks, findings: Findings, threads: int, team: Team = ALONE) -> None:
-    """Add what is doubtful about the images of `part`."""
+    """Add doubts about the images of `part`."""
     dim_N = (looks.high_N < DARK) | (looks.low_N > BRIGHT) | (looks.spread_N < EMPTY)
     soft_N = looks.sharpness_N < _LIKELY_BLURRED
     suspects = np.flatnonzero((dim_N | soft_N | looks.alpha_N) & looks.seen_N).tolist()
@@ -52,7 +52,7 @@ def check_quality(part: Part, looks: Looks, findings: Findings, threads: int, te
         index = suspects[number]
         content = part.source.read(index)
         if looks.alpha_N[index] and (hidden := part.transparent(content)) > HIDDEN:
-            return "transparent", f"{hidden:.0%} of it is transparent, and the colors hidden there are seen"
+            return "transparent", f"{hidden:.0%} of it is transparent, and the hidden colors become visible"
         found = _exposure(part, index, content, float(looks.spread_N[index])) if dim_N[index] else None
         return found or (_blur(part, index, content) if soft_N[index] else None)
 
@@ -65,13 +65,13 @@ def check_quality(part: Part, looks: Looks, findings: Findings, threads: int, te
     for index, found in zip(suspects, judged, strict=True):
         if found:
             _add(findings, part, index, *found)
-    turned = [("turned", index, "EXIF says which way is up") for index in np.flatnonzero(looks.turned_N).tolist()]
+    turned = [("turned", index, "it has an EXIF orientation") for index in np.flatnonzero(looks.turned_N).tolist()]
     for kind, index, what in (*_odd_shapes(looks), *_odd_sizes(looks), *turned):
         _add(findings, part, index, kind, what)
 
 
 def _exposure(part: Part, index: int, content: bytes, spread: float) -> tuple[str, str] | None:
-    """(kind, what), if the image is as dark, bright or empty as it seems in gray: a red rose is not dark."""
+    """(kind, what), if the image in color is as dark, bright or empty as it seems in gray: a red rose is not dark."""
     channels = cv2.split(part.decode(index, content, Decoding(min_size=(_JUDGED_SIDE, _JUDGED_SIDE))))
     high = np.percentile(functools.reduce(cv2.max, channels), 99)
     if high < FEW_LEVELS >> 8 and (largest := part.largest_of_16_bits(content)) is not None and largest < FEW_LEVELS:
@@ -87,15 +87,19 @@ def _exposure(part: Part, index: int, content: bytes, spread: float) -> tuple[st
 def _blur(part: Part, index: int, content: bytes) -> tuple[str, str] | None:
     gray_HW = part.decode(index, content, Decoding(gray=True, min_size=(_JUDGED_SIDE, _JUDGED_SIDE)))[:, :, 0]
     sharpest = sharpest_tile(brought_near(gray_HW, _JUDGED_SIDE))
-    return ("blurred", f"its sharpest place has {sharpest:.2f}, below {BLURRED}") if sharpest < BLURRED else None
+    return (
+        ("blurred", f"its sharpest region has sharpness {sharpest:.2f}, below {BLURRED}")
+        if sharpest < BLURRED
+        else None
+    )
 
 
 def sharpest_tile(gray_HW: NDArray[np.uint8]) -> float:
-    """What is finer than 3 pixels, relative to what is finer than 7: a blur takes the first and leaves the second.
+    """Detail finer than 3 pixels, relative to detail finer than 7: a blur removes the first and keeps the second.
 
-    The comparison of an image with itself, blurred again (F. Crete et al., The blur effect, 2007), as a ratio of
-    standard deviations, of the sharpest of the tiles with the strongest contours: a sharp object may have any
-    background. Infinite for images that are smaller than four tiles.
+    An image is compared with a blurred copy (F. Crete et al., The blur effect, 2007), as a ratio of standard
+    deviations, in the sharpest of the tiles with the strongest contours: a sharp object may have any background.
+    Infinite for images smaller than four tiles.
     """
     rows, columns = (side // _TILE for side in gray_HW.shape)
     if rows * columns < 4:
@@ -111,7 +115,7 @@ def sharpest_tile(gray_HW: NDArray[np.uint8]) -> float:
 
 
 def _odd_shapes(looks: Looks) -> Iterator[tuple[str, int, str]]:
-    """Images that are long, where few are."""
+    """Elongated images in a set where few are."""
     sides_N2 = np.sort(looks.size_N2, axis=1)
     long_N = looks.seen_N & (sides_N2[:, 1] > LONG * sides_N2[:, 0])
     if long_N.sum() <= _MOST_ODD * looks.seen_N.sum():
@@ -139,9 +143,9 @@ def _add(findings: Findings, part: Part, index: int, kind: str, what: str) -> No
 
 
 _MENDS = {
-    "transparent": "put it on a ground of one color: what lies under it is often black, or noise",
-    "few bits": "if it was stored with 12 bits, multiply it by 16: it is nearly black as it is",
-    "odd shape": "crop it to what it is about: resized to the others' shape it is distorted or loses its ends",
-    "turned": "nothing is to be done: they are turned as every viewer turns them",
-    "odd size": "look whether it is a thumbnail, or a picture of something else",
+    "transparent": "put it on a background of one color: the hidden pixels are often black, or noise",
+    "few bits": "if its values have 12 bits, multiply them by 16: it is nearly black now",
+    "odd shape": "crop it to its subject: resized to the others' shape, it is distorted or loses its ends",
+    "turned": "nothing to do: they are rotated, as in every viewer",
+    "odd size": "check whether it is a thumbnail, or shows something else",
 }

@@ -65,12 +65,12 @@ def _main(arguments: list[str]) -> int:
     precision, program = program_of(arguments)
     if program:
         return _run_program(program, precision)
-    debug = "--debug" in arguments  # wherever it stands: people add it to the end of the command that failed
+    debug = "--debug" in arguments  # --debug may stand anywhere: people add it to the end of the command that failed
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         return _run(arguments)
-    except (BrokenPipeError, SystemExit):  # typer makes the one the other
-        return 0  # the reader of our output (head, less) has gone: no failure
+    except (BrokenPipeError, SystemExit):  # typer turns the first into the second
+        return 0  # the reader of our output (head, less) has exited: not a failure
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except Exception as error:
@@ -78,11 +78,11 @@ def _main(arguments: list[str]) -> int:
             traceback.print_exc()
         if isinstance(error, ConvolveError):
             return _fail(str(error), error.exit_code)
-        if hasattr(error, "format_message"):  # typer's usage errors, whose class each version has in another place
+        if hasattr(error, "format_message"):  # typer's usage errors; their class moves between typer versions
             return _fail(_usage(error.format_message(), arguments), 2)
-        if isinstance(error, OSError):  # met where nobody says more of it
+        if isinstance(error, OSError):  # an OSError that nothing below has described
             what = f"cannot use {error.filename}: {error.strerror}" if error.filename else str(error)
-            return _fail(f"{what}; see to that disk or folder, or choose another place", 1)
+            return _fail(f"{what}; check that disk or folder, or choose another place", 1)
         if isinstance(error, MemoryError):
             return _fail("out of memory; try a smaller run.global_batch_size", 1)
         said = f"{type(error).__name__}: {error} (a fault of convolve: please report it with the output of --debug)"
@@ -90,8 +90,11 @@ def _main(arguments: list[str]) -> int:
 
 
 def program_of(arguments: list[str]) -> tuple[str, list[str]]:
-    """(precision, the program in Python that `convolve run` is given, and all that stands behind it, which is the
-    program's own)"""
+    """(precision, program and its arguments) of `convolve run PROGRAM.py ...`; the second is empty for any other
+    command.
+
+    Everything after the program's name belongs to the program.
+    """
     command, *rest = [argument for argument in arguments[:2] if argument != "--debug"] + arguments[2:]
     precision = "fp32"
     if command == "run" and rest and rest[0].startswith("--precision"):
@@ -101,7 +104,7 @@ def program_of(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _run_program(program: list[str], precision: str) -> int:
-    """Its errors are its own: Python prints them as always."""
+    """Run a Python program for CNTK. Python prints the program's own errors as usual."""
     from convolve.cntk.launcher import run as run_program
 
     try:
@@ -120,7 +123,7 @@ def _run(arguments: list[str]) -> int:
         print(version("convolve"))
         return 0
     result = typer.main.get_command(app).main(arguments, prog_name="convolve", standalone_mode=False)
-    sys.stdout.flush()  # here, where a reader that has gone is noticed in good time
+    sys.stdout.flush()  # flush here, so that a reader that has exited is noticed in time
     return result if isinstance(result, int) else 0
 
 
@@ -134,7 +137,7 @@ def _usage(message: str, arguments: list[str]) -> str:
 def _fail(message: str, exit_code: int) -> int:
     try:
         rank = rank_info(os.environ).rank
-    except UsageError:  # launchers that disagree: the message itself
+    except UsageError:  # the launchers' variables disagree; the message is about that
         rank = 0
     worker = f"worker {rank}: " if rank else ""
     print(f"convolve: {worker}{' '.join(message.split())}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What `predict` says of images as it goes on: lines, JSON, a CSV file that is resumed, arrays."""
+"""How `predict` writes its answers while they arrive: lines, JSON, a CSV file that can be resumed, NumPy arrays."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from convolve.model import Model
     from convolve.prediction import Prediction
 
-# Fields of Prediction, of a model that knows its certainty.
+# so many of an image's possible classes are named
 _CONFIDENT = ("none_of_these", "distance", "possible", "intervals")
-_NAMED = 3  # classes that an image may be of
+_NAMED = 3  # so many of an image's possible classes are named
 NONE_OF_THESE = "none of these"
 Add = Callable[[list["Prediction"]], None]
 
 
 @dataclass
 class Output:
-    """Where answers go: `add` takes them batch by batch, from image `start` on."""
+    """Where answers go: `add` takes them batch by batch, beginning with image number `start`."""
 
     add: Add
     start: int = 0
@@ -41,7 +41,7 @@ class Output:
 
 @contextmanager
 def lines(images: Sequence[Location]) -> Iterator[Output]:
-    """A line an image on stdout, in columns; one that cannot be read has its line on stderr."""
+    """Print one line per image to stdout, in columns; an image that cannot be read gets its line on stderr."""
     width = max(len(str(location)) for location in images)
     fitted: list[Prediction] = []
     count = 0
@@ -61,12 +61,12 @@ def lines(images: Sequence[Location]) -> Iterator[Output]:
 
     yield Output(add)
     if fitted:
-        print(f"note: {count} of {len(images)} images were brought to the model's size and colors "
-              f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
+        print(f"note: {count} of {len(images)} images were converted to the model's size and color mode "
+            f"({fitted[0].path}: {fitted[0].fitted})", file=sys.stderr)  # fmt: skip
 
 
 def _in_words(one: Prediction) -> str:
-    """The classes; before them, that it is none of them, or which ones it may be."""
+    """The classes of one image; "none of these" or its possible classes stand first."""
     if one.heads:
         return "; ".join(f"{name}: {_in_words(each)}" for name, each in one.heads)
     said = _words(one)
@@ -81,7 +81,7 @@ def _in_words(one: Prediction) -> str:
 
 @contextmanager
 def json_object(head: dict[str, Any]) -> Iterator[Output]:
-    """One JSON object on stdout: `head`, then the list "images", which is written as it comes."""
+    """One JSON object on stdout: `head`, then the list "images", written as the answers arrive."""
     print(json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}") + ',\n  "images": [', end="")
     comma = ""
 
@@ -95,7 +95,7 @@ def json_object(head: dict[str, Any]) -> Iterator[Output]:
 
     try:
         yield Output(add)
-    finally:  # what is there can be read, wherever it stops; the exit code says that it stopped
+    finally:  # valid JSON even if the command stops early; the exit code says that it did
         print("\n  ]\n}")
 
 
@@ -125,7 +125,7 @@ def _mapping(one: Prediction) -> dict[str, Any]:
 def csv_file(
     path: Path, model: Model, images: Sequence[Location], question: dict[str, Any], unreadable: Unreadable
 ) -> Iterator[Output]:
-    """The rows of the CSV file `path`; those that an earlier command has left are kept, and told to `unreadable`."""
+    """The rows of the CSV file `path`. Rows of an interrupted command are kept, their errors noted in `unreadable`."""
     title = _title(model, question["--top"])
     with partial_table(path, question, title, safe_cell if question["--csv-safe"] else str) as table:
         for rows in table.resume(images, model.batch_size, len(title)):
@@ -133,7 +133,7 @@ def csv_file(
                 if row[-1]:
                     unreadable.note(number, row[0], f"{row[0]}: {row[-1]}")
         if table.rows:
-            print(f"going on after {table.rows:,} rows in {path}.partial", file=sys.stderr)
+            print(f"continuing after {table.rows:,} rows in {path}.partial", file=sys.stderr)
         yield Output(lambda batch: table.add(_cells(one, title) for one in batch), table.rows)
     print(f"{len(images):,} rows in {path}", file=sys.stderr)
 
@@ -149,7 +149,7 @@ def csv_text(model: Model, safe: bool) -> Iterator[Output]:
 
 @contextmanager
 def arrays(path: Path) -> Iterator[Output]:
-    """`paths` and `features` (N, ...) in a NumPy file, of the images that can be read; in memory until the end."""
+    """A NumPy file with `paths` and `features` (N, ...) of the readable images, held in memory until the end."""
     import numpy as np
 
     from convolve.atomic import replacing
@@ -163,8 +163,8 @@ def arrays(path: Path) -> Iterator[Output]:
 
 
 def _title(model: Model, top: int | None) -> list[str]:
-    """The features of a layer are numbered, the last axis fastest."""
-    if heads := getattr(model, "heads", None):  # of SeveralHeads
+    """The column names of a layer's features: numbers, the last axis fastest."""
+    if heads := getattr(model, "heads", None):  # for a model of several heads
         names = [f"{head}_{name}" for head, each in heads.items() for name in _title(each, top)[1:-1]]
     elif model.node:
         names = [f"feature_{k}" for k in range(model.feature_shape.numel())]
@@ -203,19 +203,19 @@ def _cells(one: Prediction, title: list[str]) -> list[str]:
 
 
 def _joined(names: list[str]) -> str:
-    """As a table of images with several classes has them: `data/sources/table_targets.py` reads it again."""
+    """Several classes in one cell, as `data/sources/table_targets.py` reads them."""
     is_plain = names and not any(mark in name for name in names for mark in ";[")
     return ";".join(names) if is_plain else json.dumps(names, ensure_ascii=False)
 
 
 def digest_of(images: Sequence[Location]) -> str:
-    """What tells this list of images from another: names, and the size and time of each file."""
+    """A digest of this list of images: their names, and each file's size and modification time."""
     digest, last = sha256(), ""
     for location in images:
         digest.update(os.fsencode(str(location)) + b"\0")
-        if location.file != last:  # not each member of a zip
+        if location.file != last:  # once per zip, not once per member
             last = location.file
-            with suppress(OSError):  # gone meanwhile: an error when it is its turn
+            with suppress(OSError):  # deleted meanwhile: reported when it is the image's turn
                 found = os.stat(last)  # noqa: PTH116  a million of them
                 digest.update(f"{found.st_size} {found.st_mtime_ns}\0".encode())
     return digest.hexdigest()

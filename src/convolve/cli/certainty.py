@@ -1,4 +1,4 @@
-"""What `evaluate` says of a model that knows its own certainty."""
+"""What `evaluate` prints about a model that knows its own confidence."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 
 def ask(model: Model, accept: float | None, coverage: float | None, drift: bool) -> None:
-    """As `Model.ask`. Raises UsageError where nothing is known of the images that the model was trained on."""
+    """As `Model.ask`. Raises UsageError if the model has no statistics of its training images."""
     model.ask(accept, coverage)
     if drift and model.confidence is None:
         raise UsageError(
-            "--drift: this model has not learned what its images look like; train one that does with `convolve train "
-            "RECIPE --accept 0.95`, to which --from MODEL gives the weights of this one"
+            "--drift: this model has no statistics of its training images; train one that has them with `convolve "
+            "train "
+            "RECIPE --accept 0.95`, and add --from MODEL to start from this one's weights"
         )
 
 
 def is_unlabeled(folder: Path) -> bool:
-    """Whether it holds images, and neither folders that could be their classes nor a table."""
+    """Whether the folder holds images, but no subfolders that could be classes and no table."""
     from convolve.data.walk import PassedOver, walk
     from convolve.formats.table import ENDINGS
 
@@ -40,8 +41,8 @@ def is_unlabeled(folder: Path) -> bool:
 
 
 def of_unlabeled(model: Model, folder: Path, as_json: bool, team: Team) -> str:
-    """What can be said of images whose classes nobody knows: how many are taken for none of these, and whether they
-    look like those of the training. In JSON, or in words."""
+    """The results for images without labels, as JSON or as text: the fraction answered with "none of these", and the
+    drift from the training images."""
     import torch
 
     from convolve.cli.answers import digest_of
@@ -50,7 +51,7 @@ def of_unlabeled(model: Model, folder: Path, as_json: bool, team: Team) -> str:
     from convolve.data.image_files import find_images
     from convolve.training.confidence import drift
 
-    assert model.confidence is not None  # `ask` has looked
+    assert model.confidence is not None  # `ask` has checked this
     images = list(find_images([folder]))
     team.begin(lambda: {"model": model.digest(), "images": digest_of(images)})
     watch = partial(with_progress, count=len(images), what="looked at", images=len) if team.size == 1 else iter
@@ -60,7 +61,7 @@ def of_unlabeled(model: Model, folder: Path, as_json: bool, team: Team) -> str:
     if not distances:
         raise DataError(f"none of the {len(images):,} images in {folder} can be read; {faults[0]}")
     for fault in faults:
-        print(f"warning: {fault}; it is passed over", file=sys.stderr)
+        print(f"warning: {fault}; it is skipped", file=sys.stderr)
     found = drift(model.confidence, torch.tensor(distances))
     accepted = sum(not one.none_of_these for one in answers if one.distance is not None) / len(distances)
     figures = {
@@ -72,7 +73,7 @@ def of_unlabeled(model: Model, folder: Path, as_json: bool, team: Team) -> str:
 
 
 def figures_of(model: Model, evaluation: Evaluation, with_drift: bool) -> dict[str, Any]:
-    """The figures, by their names in the JSON; nothing where the model has not learned how sure it is."""
+    """The figures under their JSON names; empty if the model does not know its confidence."""
     known, distances_N = model.confidence, evaluation.distances_N
     if known is None or distances_N is None:
         return {}
@@ -88,22 +89,22 @@ def figures_of(model: Model, evaluation: Evaluation, with_drift: bool) -> dict[s
 
 
 def lines_of(figures: dict[str, Any]) -> Iterator[str]:
-    """The same in words."""
+    """The same figures as lines of text."""
     if "accepted" in figures and figures["accept"] < 1:
         error = figures.get("accepted_error")
-        among = f"; error among them {error:.2%}" if error is not None else ""
-        asked = f"{1 - figures['accept']:.2%} of one's own"
-        yield f"none of these: {1 - figures['accepted']:.2%} (asked for {asked}){among}"
+        among = f"; error among the answered images {error:.2%}" if error is not None else ""
+        asked = f"{1 - figures['accept']:.2%}"
+        yield f"rejected as none of these: {1 - figures['accepted']:.2%} (asked for {asked}){among}"
     if "calibration_error" in figures:
         yield f"calibration error {figures['calibration_error']:.4f}"
     if "covered" in figures:
         yield (
-            f"sets of classes hold an image's own {figures['covered']:.2%} of the time (asked for "
+            f"sets of classes contain the true class {figures['covered']:.2%} of the time (asked for "
             f"{figures['coverage']:.2%}), with {figures['mean_set_size']:.2f} classes on average"
         )
     if "within" in figures:
         held = ", ".join(f"{part:.2%}" for part in figures["within"])
-        yield f"intervals hold an image's own number {held} of the time (asked for {figures['coverage']:.2%})"
+        yield f"intervals contain the true number {held} of the time (asked for {figures['coverage']:.2%})"
     if "drift" in figures:
         yield _drift_in_words(figures["drift"])
 
@@ -112,6 +113,6 @@ def _drift_in_words(found: dict[str, Any]) -> str:
     verdict = "do not look" if found["is_there"] else "look"
     return (
         f"drift: these images {verdict} like those of the training: {found['beyond']:.1%} are farther from them than "
-        f"95 % of one's own, the distances are shifted by {found['shift']:.2f} (probability by chance "
+        f"95 % of held-out images were, the distances are shifted by {found['shift']:.2f} (probability by chance "
         f"{found['probability']:.2g})"
     )

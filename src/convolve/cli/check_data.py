@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convolve.checking.check import Checked
     from convolve.data.team import Team
 
-_SHOWN = 20  # findings of one kind on the screen; --json has up to a thousand
+_SHOWN = 20  # findings of each kind that are printed; --json lists up to a thousand
 
 
 @with_data_options
@@ -96,7 +96,7 @@ def check_data(
 def _checked(
     places: tuple[Path, Path | None, Path | None], from_model: Path | None, threads: int, options: Options, team: Team
 ) -> Checked:
-    """What this worker of a team, or this process alone, finds at the places of images, test images and mean image."""
+    """(findings of images, test images and mean image) that this process, or this worker of a team, makes."""
     from convolve.checking.check import check_data as check
     from convolve.cli.progress import check_lines
 

@@ -1,4 +1,4 @@
-"""What happens in a run, line by line as CNTK wrote it: people have parsers for these lines."""
+"""The events of a run, line by line as CNTK logged them: people have parsers for these lines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 class CntkLog:
-    """A callback for the events of `run_config.run_job`. Means are over the samples since the line before. With a
-    `trace_level` above 0, it tells of each action and of the network, as CNTK's binary does."""
+    """A callback for the events of `run_config.run_job`. Means are over the samples since the previous line. With
+    `trace_level` above 0, it also logs each action and the network, as CNTK's binary does."""
 
     def __init__(self, write: Callable[[str], None], trace_level: int = 0) -> None:
         self._write = write
@@ -72,7 +72,7 @@ class CntkLog:
             self._describe(step)
 
     def _progress(self, values: dict[str, Any]) -> None:
-        """A line each time as many minibatches are done as the SGD block asks for."""
+        """Log a line after as many minibatches as the SGD block asks for."""
         step, epoch, batch = self._step, values["epoch"], values["batch"]
         assert step is not None  # "config" comes first
         if epoch != self._epoch:
@@ -117,7 +117,7 @@ class CntkLog:
         epoch, path = values.get("epoch", self._epoch), self._step.model_path if self._describes else ""
         last = epoch >= self._step.recipe.run.epochs
         self._detail(f"SGD: Saving checkpoint model '{path}{'' if last else f'.{epoch}'}'")
-        self._epoch = 0  # a rate that adjusts itself may take the epoch back: its lines then begin anew
+        self._epoch = 0  # an adjusted learning rate may repeat the epoch: its lines then start over
 
     def _part(self, values: dict[str, Any]) -> None:
         figures = [_metric(figure, values["samples"]) for figure in values["figures"]]
@@ -149,10 +149,10 @@ class CntkLog:
         return self._step.recipe.run.batch_size(self._epoch - 1)
 
     def _means(self, values: dict[str, Any], part: str) -> list[float]:
-        """Of the criterion and of what is reported beside it, of the `part` of an event: "", "train_" or "test_"."""
+        """The means of the criterion and of the metrics in one `part` of an event: "", "train_" or "test_"."""
         nodes, error = values.get(f"{part}nodes") or {}, values.get(f"{part}error")
         found = (nodes.get(name, error) for name in self._names[1:])
-        return [values[f"{part}loss"], *(mean for mean in found if mean is not None)]  # numbers have no errors
+        return [values[f"{part}loss"], *(mean for mean in found if mean is not None)]  # numbers have no error rate
 
     def _metrics(self, means: list[float], samples: int) -> str:
         return "; ".join(f"{_number(name, mean)} * {samples}" for name, mean in zip(self._names, means, strict=False))

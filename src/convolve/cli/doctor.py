@@ -70,7 +70,7 @@ def _findings() -> dict[str, dict[str, Any]]:
 
 
 def _kinds() -> tuple[str, ...]:
-    """What the cache may hold."""
+    """The kinds of entries that the cache may hold."""
     from convolve import cache
     from convolve.data.known import DATASETS
 

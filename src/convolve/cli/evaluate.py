@@ -99,7 +99,7 @@ def evaluate(
     from convolve.loading import load
     from convolve.training.memory import keep_freed_memory
 
-    keep_freed_memory()  # images are decoded in a tenth less time
+    keep_freed_memory()  # decodes images in a tenth less time
     with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
         opened = load(model, overrides)
         opened.require_classes()
@@ -121,7 +121,7 @@ def evaluate(
 def _measured(
     models: tuple[Model, Model | None], source: Source, views: int, skip: bool, *, drift: bool, team: Team
 ) -> dict[str, Any]:
-    """All figures of the first model, and how the second one's error differs."""
+    """All figures of the first model, and by how much the second one's error differs."""
     from convolve.importers.presets import presets
     from convolve.transforms.tta import require_views
 
@@ -158,9 +158,9 @@ def _write_rows(csv: Path, safe: bool, rows: list[dict[str, Any]]) -> None:
 def _find(
     opened: Model, second: Model | None, data: str | None, options: Options
 ) -> tuple[Model, Model | None, Source, str]:
-    """(the models, made ready for the images; the images; where they lie).
+    """(model, second model, test images, where they lie); the models are adapted to images of a fixed size.
 
-    Of two models each may know another test part of the same set: the images of both are those neither was trained on.
+    The models may have different test parts of the same set: only images that neither was trained on are used.
     """
     import numpy as np
 
@@ -168,7 +168,7 @@ def _find(
     from convolve.data.sources.source import ArraySource
 
     if second and {second.target.kind, opened.target.kind} != {"class"}:
-        raise UsageError("two models are compared by errors, where each image has one class; evaluate each by itself")
+        raise UsageError("only models that give each image one class can be compared; evaluate each by itself")
     if second and (other := set(second.class_names) ^ set(opened.class_names)):
         names = ", ".join(sorted(other)[:_NAMED])
         raise UsageError(f"the two models do not know the same classes ({names}): their errors cannot be compared")
@@ -179,17 +179,19 @@ def _find(
     in_both = {others.location(number) for number in range(len(others))}
     numbers = [number for number in range(len(source)) if source.location(number) in in_both]
     if not numbers:
-        raise UsageError(f"{where}: each image was learned by one of the two models; give others with --data")
+        raise UsageError(
+            f"{where}: one or the other model was trained on each of these images; give other images with --data"
+        )
     source = source if len(numbers) == len(source) else source.take(np.array(numbers))
     if isinstance(source, ArraySource):
         shape_CHW = source.shape_CHW
         return opened.for_arrays(shape_CHW), second and second.for_arrays(shape_CHW), source, where
-    opened.require_images()  # files can be of any size
+    opened.require_images()  # image files can have any size
     return opened, second, source, where
 
 
 def _evaluate(model: Model, source: Source, skip: bool, views: int = 1, *, team: Team) -> tuple[Evaluation, Source]:
-    """The evaluation, and the images that it is of: all of `source`, or those that can be read."""
+    """(the evaluation, the images it covers): all of `source`, or those that can be read."""
     import numpy as np
 
     from convolve.cli.in_blocks import evaluate as evaluate_in_blocks
@@ -209,7 +211,7 @@ def _evaluate(model: Model, source: Source, skip: bool, views: int = 1, *, team:
 def _compared(
     second: Model, source: Source, first: Evaluation, class_names: tuple[str, ...], team: Team
 ) -> dict[str, Any]:
-    """The figures of another model on the same images, whose labels are numbers of `class_names`."""
+    """The second model's figures on the same images, whose labels index `class_names`."""
     import torch
 
     from convolve.training.calibration import paired_difference, wilson_interval
@@ -249,12 +251,12 @@ def _figures(evaluation: Evaluation, class_names: tuple[str, ...]) -> dict[str, 
 
 
 def _plain_figures(evaluation: Evaluation, begins: str) -> dict[str, Any]:
-    """The figures of a target that is no class; `begins` is how their names begin."""
+    """The figures of targets other than one class; their names start with `begins`."""
     return {f"{begins}{name}": value for name, value in evaluation.figures.items()} | {f"{begins}loss": evaluation.loss}
 
 
 def _rows(evaluation: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
-    """A row for each number, or for each of the classes that an image can be of."""
+    """A row for each number, or for each class of images that can have several."""
     from convolve.training.metrics import class_table, number_table
 
     labels_NK, answers_NK = evaluation.labels_N.numpy(), evaluation.answers_NK.numpy()
@@ -266,7 +268,7 @@ def _rows(evaluation: Evaluation, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _counts(evaluation: Evaluation, counts: str, parts: str) -> dict[str, Any]:
-    """The figures of all images; `counts` and `parts` is how their names begin."""
+    """The figures over all images; their names start with `counts` and `parts`."""
     from convolve.training.calibration import wilson_interval
 
     figures: dict[str, Any] = {}
@@ -299,7 +301,7 @@ def _table(figures: dict[str, Any], source: str) -> str:
 
 
 def _plain_lines(figures: dict[str, Any]) -> Iterator[str]:
-    """The figures and the table of a target that is no class."""
+    """The figures and the table of targets other than one class."""
     from convolve.training.metrics import in_words
 
     yield f"{', '.join(in_words(figures, 'test'))}, loss {figures['test_loss']:.4f}"
@@ -323,7 +325,7 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
     columns = {"images": 8, "errors": 8, "error": 9, "95% interval": 18, "false alarms": 14, "precision": 11, "F1": 9}
     yield f"{'class':<{width}}" + "".join(f"{name:>{its_width}}" for name, its_width in columns.items())
     for row in classes:
-        if row["samples"] or row["false_alarms"]:  # of a thousand classes, many may not occur
+        if row["samples"] or row["false_alarms"]:  # with a thousand classes, many may not occur
             error, between = 0.0, ""
             if row["samples"]:
                 error = row["errors"] / row["samples"]
@@ -336,7 +338,7 @@ def _class_lines(classes: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _errors(figures: dict[str, Any], counts: str, parts: str) -> str:
-    """Errors and loss in words; see `_counts`."""
+    """Errors and loss as text; see `_counts`."""
     said = []
     for name, which in (("error", ""), ("top-5 error", "_top5")):
         if (error := figures[f"{parts}error{which}"]) is not None:
@@ -346,7 +348,7 @@ def _errors(figures: dict[str, Any], counts: str, parts: str) -> str:
 
 
 def _difference(figures: dict[str, Any]) -> Iterator[str]:
-    """The other model's error, and by how much it is larger, in percentage points."""
+    """The second model's error, and the difference in percentage points."""
     if "difference" not in figures:
         return
     errors, interval = figures["other_errors"], interval_text(figures["other_error_interval"])
@@ -361,7 +363,7 @@ def _difference(figures: dict[str, Any]) -> Iterator[str]:
 
 
 def _published(figures: dict[str, Any]) -> list[str]:
-    """The line with the errors that the model's publishers measured, on all of ImageNet's validation images."""
+    """The errors that the model's publishers measured, on all of ImageNet's validation images."""
     found = [("error", figures.get("published_error")), ("top-5 error", figures.get("published_error_top5"))]
     said = ", ".join(f"{name} {value:.3%}" for name, value in found if value is not None)
     return [f"published: {said}"] if said else []

@@ -1,4 +1,4 @@
-"""What `convolve train --folds` does in place of a training."""
+"""`convolve train --folds`: cross-validation in place of one training."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from convolve.recipe import Recipe
 
 
 def train_folds(recipe: Recipe, folds: int, out: Path, **asked: Any) -> tuple[Run, str, dict[str, Any]]:
-    """(the run on all images, how far the folds are apart, in lines and for JSON); a table has the answers."""
+    """(the run on all images, the spread of the folds as text, and for JSON); the answers go to a table."""
     from convolve.atomic import write_json
     from convolve.cross_validation import cross_validate
 

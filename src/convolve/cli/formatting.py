@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def safe_cell(cell: Any) -> str:
-    """The text of a cell that spreadsheets do not take for a formula. A number is none."""
+    """The text of a cell, quoted so that spreadsheets do not run it as a formula. Numbers stay as they are."""
     text = str(cell)
     if text[:1] in tuple("=+-@\t\r"):
         try:
@@ -37,7 +37,7 @@ def write_csv(path: Path | None, rows: Iterable[Iterable[Any]], safe: bool = Fal
     if path is None:
         csv.writer(for_tables(), lineterminator="\n").writerows(rows)
         return
-    errors = "surrogateescape"  # names of files with the bytes that they have, so that other tools find them
+    errors = "surrogateescape"  # file names keep their bytes, so that other tools find the files
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=errors) as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -66,18 +66,18 @@ class Answer:
 
 
 def counted(count: int, name: str) -> str:
-    """So many things of that name: "1 image", "2,000 images"."""
+    """A count with its noun: "1 image", "2,000 images"."""
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
 def interval_text(interval: Sequence[float]) -> str:
-    """The 95 % interval of an error, which stands beside it."""
+    """The 95 % interval of an error, printed after it."""
     low, high = interval
     return f"95% interval {low:.2%} to {high:.2%}"
 
 
 def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML with a comment on each field: a recipe file, ready to be edited."""
+    """The recipe as YAML with a comment on each field: a recipe file that can be edited."""
     lines = []
     for part in fields(recipe):
         value = getattr(recipe, part.name)
@@ -96,7 +96,7 @@ def _recipe_line(item: Field[Any], value: Any) -> str:
     below = ""
     if isinstance(value, tuple) and value and all(isinstance(v, float) for v in value):
         text = f"{item.name}: {json.dumps(steps_text(value))}"
-    elif isinstance(value, tuple) and value:  # transforms, one a line
+    elif isinstance(value, tuple) and value:  # one transform per line
         text, below = f"{item.name}:", "".join(f"\n    - {_transform_text(spec)}" for spec in value)
     else:
         text = f"{item.name}: {json.dumps(to_mapping(value))}"
@@ -105,7 +105,7 @@ def _recipe_line(item: Field[Any], value: Any) -> str:
 
 
 def _transform_text(spec: Any) -> str:
-    """A transform without the fields that are nothing by default."""
+    """A transform, without its fields that have their default value."""
     from convolve.recipe import to_mapping
 
     default = {item.name: to_mapping(item.default) for item in fields(spec)}
@@ -113,7 +113,8 @@ def _transform_text(spec: Any) -> str:
 
 
 def schedule_text(rows: list[ScheduleRow]) -> str:
-    """One line a stretch; the rates of PyTorch and Caffe are for the mean loss, without unit gain and dampening."""
+    """One line per stretch of equal rates. PyTorch's and Caffe's are for the mean loss, without unit gain and
+    dampening."""
     first = rows[0]
     toolkits = (
         f"CNTK, unit gain {first.cntk_unit_gain}",
@@ -152,7 +153,7 @@ def summary_mapping(summary: Summary, class_names: tuple[str, ...]) -> dict[str,
 
 
 def ports_text(ports: dict[str, list[dict[str, Any]]]) -> str:
-    """One line for each input and output of a file whose layers are not ours to show."""
+    """One line per input and output of a file whose layers cannot be listed."""
     return "\n".join(
         f"{side:<18}{port['name']}: {port['type']}, {' x '.join(map(str, port['shape']))}"
         for side, found in ports.items()

@@ -7,7 +7,7 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class SectionedCommand(TyperCommand):
-    """Its options stand below the titles that they carry as `rich_help_panel`."""
+    """A command whose options are listed under the titles given as `rich_help_panel`."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """typer puts what is required into braces."""
@@ -34,7 +34,7 @@ def help_record(parameter: Any, ctx: Any) -> tuple[str, str] | None:
 
 
 def grouped(groups: Mapping[str, tuple[str, ...]]) -> type[TyperGroup]:
-    """A command that lists the names of its commands below the titles of `groups`."""
+    """A command that lists its subcommands under the titles of `groups`."""
 
     class Grouped(TyperGroup):
         def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -1,4 +1,4 @@
-"""What commands ask a model, in blocks that several workers may share: see data/team.py."""
+"""How commands query a model: in blocks that several workers can share; see data/team.py."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +14,16 @@ from convolve.model import Model
 from convolve.prediction import Prediction
 from convolve.training.evaluate import BatchAnswers, Evaluation, answers_to, evaluation_of
 
-Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # hands on batches as they come
+Watch = Callable[[Iterator[Batch]], Iterator[Batch]]  # passes batches on as they arrive
 
 
 def evaluate(model: Model, dataset: Dataset, views: int, watch: Watch, team: Team) -> Evaluation:
-    """As `Model.evaluate`. Of images that cannot be read, `dataset.unreadable` hears before all else is done."""
+    """As `Model.evaluate`. Images that cannot be read are reported to `dataset.unreadable` first."""
     unreadable, compute = dataset.unreadable, partial(_answers, model, dataset, views, watch)
     found: list[BatchAnswers | None] = []
     for failures, answers in team.blocks("images evaluated", len(dataset), _step(model, views), compute):
         for failure in failures:
-            assert unreadable is not None  # images in memory can be read
+            assert unreadable is not None  # images in memory are always readable
             unreadable.note(*failure)
         found.append(BatchAnswers(*answers) if answers else None)
     if unreadable is not None:
@@ -32,14 +32,14 @@ def evaluate(model: Model, dataset: Dataset, views: int, watch: Watch, team: Tea
 
 
 def _step(model: Model, views: int) -> int:
-    """Images of a batch, as `Model.batches` has them."""
+    """The number of images in a batch, as `Model.batches` has them."""
     return max(1, model.batch_size // views)
 
 
 def _answers(
     model: Model, dataset: Dataset, views: int, watch: Watch, numbers: range
 ) -> Iterator[tuple[list[tuple[int, str, str]], tuple[Any, ...] | None]]:
-    """(what cannot be read, `BatchAnswers`) of each batch; once more cannot be read than may, there are no answers."""
+    """(failures, `BatchAnswers`) of each batch; no answers after more failures than are allowed."""
     noted, step = Noted(), _step(model, views)
     limit = math.inf if dataset.unreadable is None else dataset.unreadable.limit
 

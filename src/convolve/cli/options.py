@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     Overrides = PreprocessOverrides
     Options = DataOptions
 else:
-    Overrides = Options = Any  # typer evaluates the annotations of a command, and importing one must not load torch
+    Overrides = Options = Any  # typer evaluates a command's annotations, and importing a command must not load torch
 
 
 def choices(names: str) -> dict[str, Any]:
-    """For an option that takes one of `names`, with bars between: the help shows them, and shells complete them."""
+    """The metavar of an option that takes one of `names`: the help lists them, and shells complete them."""
     return {"metavar": names, "autocompletion": lambda: names.split("|")}
 
 
@@ -44,17 +44,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as one JS
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the results to this CSV file.")]
 CsvSafe = Annotated[
     bool,
-    typer.Option("--csv-safe", help="Put ' before cells that begin with = + - @, which a spreadsheet would run."),
+    typer.Option(
+        "--csv-safe", help="Put ' before cells that begin with = + - @, which a spreadsheet would run as formulas."
+    ),
 ]
 Device = Annotated[
-    str | None, typer.Option(**choices("auto|cpu|cuda"), help="Where to compute; cuda:N is one GPU of several.")
+    str | None, typer.Option(**choices("auto|cpu|cuda"), help="The device to compute on; cuda:N is one GPU of several.")
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
         parser=lambda text: 0 if text == "auto" else int(text),
         metavar="N",
-        help="Number of processor threads. auto or 0: one for each core that is idle at the start.",
+        help="Number of processor threads. auto or 0: one per core that is idle at the start.",
     ),
 ]
 TrainingData = Annotated[
@@ -102,15 +104,13 @@ Coverage = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Give each image a set of classes that contains the right one this often, such as 0.9. "
+        help="Give each image a set of classes that contains the right one with this probability, for example 0.9. "
         "[default: as the model was trained]",
     ),
 ]
 SkipUnreadable = Annotated[
     bool,
-    typer.Option(
-        "--skip-unreadable", help="Leave out test images that cannot be read. The error is that of the others."
-    ),
+    typer.Option("--skip-unreadable", help="Skip test images that cannot be read; the error is that of the others."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -156,19 +156,19 @@ Arch = Annotated[
 
 
 def with_overrides(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `_overrides` to `command`, which gets them as one value, its keyword `overrides`."""
+    """Add the options of `_overrides` to `command`, which receives them as one value, its keyword `overrides`."""
     return _with_options(command, "overrides", _overrides, "A model from elsewhere")
 
 
 def with_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of `_data_options` to `command`, which gets them as one value, its keyword `options`."""
+    """Add the options of `_data_options` to `command`, which receives them as one value, its keyword `options`."""
     return _with_options(command, "options", _data_options, "Tables and large images")
 
 
 def _with_options(
     command: Callable[..., Any], keyword: str, value_of: Callable[..., Any], section: str
 ) -> Callable[..., Any]:
-    """Add the options of `value_of`, in a section of the help, but for those that `command` has itself."""
+    """Add the options of `value_of` in a section of the help, except those that `command` already has."""
     own = inspect.signature(command, eval_str=True).parameters
     shared = inspect.signature(value_of, eval_str=True).parameters
     added = {name: _added(parameter, section) for name, parameter in shared.items() if name not in own}
@@ -203,7 +203,7 @@ def _data_options(
     root: Annotated[
         Path | None,
         typer.Option(
-            help="The folder that the paths of a list start from, or that holds the images now if they have moved.",
+            help="The folder that a list's paths are relative to, or where the images are now if they were moved.",
             metavar="DIR",
         ),
     ] = None,
@@ -244,14 +244,14 @@ def _shape(text: str | None) -> tuple[int, int, int] | None:
         return None
     sizes = text.lower().split("x")
     if len(sizes) != 3 or not all(size.isascii() and size.isdigit() and 0 < int(size) < 10**5 for size in sizes):
-        raise UsageError(f"--image-shape wants channels, rows and columns, for example 1x28x28, got {text!r}")
+        raise UsageError(f"--image-shape takes CHANNELSxROWSxCOLUMNS, for example 1x28x28; got {text!r}")
     channels, height, width = map(int, sizes)
     return channels, height, width
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """PATH and VALUE of a `--set`."""
+    """PATH and VALUE of a `--set` option."""
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise UsageError(f"--set wants PATH=VALUE, for example run.epochs=3, got {text!r}")
+        raise UsageError(f"--set takes PATH=VALUE, for example run.epochs=3; got {text!r}")
     return path.strip(), value

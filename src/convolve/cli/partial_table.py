@@ -1,4 +1,4 @@
-"""A CSV file that takes hours: it grows as FILE.partial, and a killed command goes on where it was stopped."""
+"""A CSV file that takes hours to write: it grows as FILE.partial, and an interrupted command resumes it."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ _LONGEST_HEAD = 1 << 16
 
 
 class PartialTable:
-    """The rows of `path` while they come. `rows`: so many are there."""
+    """The rows of `path` while they are written; `rows` counts them."""
 
     def __init__(self, path: Path, file: BinaryIO, cell: Callable[[Any], str]) -> None:
         self.path, self.rows, self._file, self._cell = path, 0, file, cell
@@ -32,9 +32,10 @@ class PartialTable:
         self.rows += len(rows)
 
     def resume(self, names: Sequence[object], step: int, columns: int) -> Iterator[list[list[str]]]:
-        """The rows that are there, `step` at a time as far as so many are whole. What comes behind them is cut off.
+        """Yield the rows that the file already has, up to `step` at a time, and cut off everything after the last
+        complete row.
 
-        A row is whole if it has so many `columns`, the first of which is the next of `names`.
+        A row is complete if it has `columns` cells, the first of which is the next of `names`.
         """
         lines = _Lines(self._file)
         cells, end = csv.reader(lines, strict=True), lines.end
@@ -49,17 +50,17 @@ class PartialTable:
 def partial_table(
     path: Path, question: dict[str, Any], title: Sequence[str], cell: Callable[[Any], str] = str
 ) -> Iterator[PartialTable]:
-    """FILE.partial as a table with a `title`, which becomes `path` in the end; to be resumed before rows are added.
-    `cell` makes the text of each cell.
+    """A table with a `title`, written to FILE.partial and renamed to `path` at the end. Call `resume` before adding
+    rows. `cell` makes the text of each cell.
 
-    Its first line says which `question` the rows answer: rows that answer another one are refused, with what differs.
+    The first line of FILE.partial records the `question`; if that differs, UsageError names what does.
     """
     partial = path.with_name(f"{path.name}.partial")
     refuse_link(partial)
     if partial.exists() and not partial.is_file():
-        raise UsageError(f"{partial} is no table that `convolve predict` began; move it away")
+        raise UsageError(f"{partial} was not written by `convolve predict`; move it away")
     if not partial.exists():
-        with replacing(partial) as temporary:  # whole or not at all
+        with replacing(partial) as temporary:  # written whole or not at all
             temporary.write_bytes(json.dumps(question).encode() + b"\n" + _encoded([map(cell, title)]))
     with locked(partial, wait=False), partial.open("r+b") as file:
         _require_same(partial, file.readline(_LONGEST_HEAD), question)
@@ -77,14 +78,16 @@ def _require_same(partial: Path, head: bytes, question: dict[str, Any]) -> None:
         earlier = parse_json(head.decode())
         differ = [name for name, value in question.items() if earlier[name] != value]
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{partial} is no table that `convolve predict` began; move it away") from None
+        raise UsageError(f"{partial} was not written by `convolve predict`; move it away") from None
     if differ:
         which = " and ".join(f"other {name}" for name in differ)
-        raise UsageError(f"{partial} was begun with {which}; give those to go on, or remove it to begin anew")
+        raise UsageError(
+            f"{partial} was written with {which}; give the same to resume, or remove the file to start over"
+        )
 
 
 class _Lines:
-    """The whole lines of a file from where it stands, and where the last one ends."""
+    """The complete lines of a file from its current position, and the offset where the last one ends."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.end = file, file.tell()
@@ -101,7 +104,7 @@ class _Lines:
 
 
 def _whole(cells: Iterator[list[str]], names: Sequence[str], columns: int) -> list[list[str]]:
-    """A row for each of `names`; nothing where one is missing or damaged."""
+    """One row for each of `names`; empty if any is missing or damaged."""
     try:
         rows = list(islice(cells, len(names)))
     except csv.Error:
@@ -113,4 +116,4 @@ def _whole(cells: Iterator[list[str]], names: Sequence[str], columns: int) -> li
 def _encoded(rows: Iterable[Iterable[Any]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")  # names of files may be any bytes
+    return text.getvalue().encode("utf-8", "surrogateescape")  # file names may be any bytes

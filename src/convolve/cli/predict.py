@@ -44,7 +44,7 @@ def predict(
         typer.Option(
             min=1,
             metavar="N",
-            help="Number of classes for each image. [default: 5, or all that it has if it can have several]",
+            help="Number of classes for each image. [default: 5; all of them if an image can have several]",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -72,9 +72,9 @@ def predict(
 ) -> None:
     """Classify images, with probabilities.
 
-    Images of any size and color mode are preprocessed as the model expects. Of an image that cannot be read, the error
-    is given in place of an answer, and the exit code is 3. Answers are written as they come: with --csv, the same
-    command goes on where it was interrupted.
+    Images of any size and color mode are preprocessed as the model expects. For an image that cannot be read, the error
+    takes the place of the answer, and the exit code is 3. Answers are written as they arrive: with --csv, repeating an
+    interrupted command resumes it.
 
     Example: convolve predict runs/mnist digit.png more_digits/ --top 3
     """
@@ -104,7 +104,7 @@ def predict(
 def _opened(
     path: Path, overrides: Overrides, options: dict[str, Any], limits: tuple[float | None, float | None], threads: int
 ) -> Model:
-    """The model, ready to be asked."""
+    """The model, set up for prediction."""
     import torch
 
     from convolve.formats.decode import pixel_limit
@@ -129,7 +129,7 @@ def _predict(
     team: Team,
     path: Path,
 ) -> tuple[Unreadable, Sequence[Location]]:
-    """Give the answers in one of the `forms` JSON, CSV and arrays; (what cannot be read, all images)."""
+    """Write the answers in one of the `forms` JSON, CSV and arrays. Returns (what cannot be read, all images)."""
     from convolve.cli.in_blocks import predictions
     from convolve.data.damaged import Unreadable
     from convolve.data.image_files import find_images
@@ -140,7 +140,7 @@ def _predict(
     images = list(find_images(paths, passed))
     question = {"model": opened.digest(), "images": answers.digest_of(images)} | options
     team.begin(lambda: {name: str(value) for name, value in question.items()}, forms[1])
-    if team.rank:  # it computes its part, and has nothing to tell
+    if team.rank:  # this worker computes its part; the first one writes
         list(predictions(opened, images, options["--top"], iter, team, for_all=False))
         return unreadable, images
     copy = _copier(sort_into, opened, paths)
@@ -166,9 +166,9 @@ def _require_one_form(
     as_json: bool, csv_file: Path | None, npz_file: Path | None, output: str | None, sort_into: Path | None
 ) -> None:
     if npz_file and not output:
-        raise UsageError("--npz holds the features of a layer; name it with --output")
+        raise UsageError("--npz holds the features of a layer; name the layer with --output")
     if sort_into and output:
-        raise UsageError("--sort-into goes by classes, and --output gives features in their place; choose one")
+        raise UsageError("--sort-into needs classes, and --output gives features instead; choose one")
     if sum(map(bool, (as_json, csv_file, npz_file))) > 1:
         raise UsageError("--json, --csv and --npz exclude each other; choose one")
 
@@ -182,10 +182,10 @@ def _open_output(
     *,
     unreadable: Unreadable,
 ) -> AbstractContextManager[Output]:
-    """Where the answers go, of the `forms` JSON, CSV and arrays."""
+    """The Output for one of the `forms` JSON, CSV and arrays."""
     as_json, csv_file, npz_file = forms
     if question["--top"] and model.target.kind == "number":
-        raise UsageError("--top counts classes, and this model gives numbers; leave it out")
+        raise UsageError("--top is for classes, and this model gives numbers; leave it out")
     if csv_file:
         return answers.csv_file(csv_file, model, images, question, unreadable)
     if npz_file:
@@ -197,7 +197,7 @@ def _open_output(
 
 
 def _timed(count: int, done: int, is_quiet: bool) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """What hands on batches, with progress on stderr unless the answers themselves show it."""
+    """A wrapper of the batches that shows progress on stderr, unless the answers themselves show it."""
     if not is_quiet and sys.stdout.isatty():
         return iter
     from convolve.cli.progress import with_progress
@@ -206,11 +206,11 @@ def _timed(count: int, done: int, is_quiet: bool) -> Callable[[Iterator[Any]], I
 
 
 def _copier(folder: str | None, model: Model, paths: Sequence[Path]) -> Callable[[Location, Prediction], None]:
-    """What copies an image into the folder of its class; nothing without a `folder`."""
+    """A function that copies an image into the folder of its class; without a `folder`, it does nothing."""
     if folder is None:
         return lambda location, one: None
     if model.target.kind != "class" or getattr(model, "heads", None):
-        raise UsageError("--sort-into goes by the one class of an image, which this model does not give; leave it out")
+        raise UsageError("--sort-into needs one class per image, which this model does not give; leave it out")
     from convolve.cli.sort_into import Sorter
 
     sorter = Sorter(Path(folder), (*model.class_names, NONE_OF_THESE) if model.confidence else model.class_names, paths)

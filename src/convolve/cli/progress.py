@@ -1,4 +1,4 @@
-"""Progress on stderr, of a training, an evaluation, a download: a live bar on a terminal, plain lines otherwise."""
+"""Progress of a training, an evaluation or a download, on stderr: a live bar on a terminal, otherwise plain lines."""
 
 import math
 import sys
@@ -15,24 +15,24 @@ from convolve.errors import plain
 from convolve.recipe import Recipe
 
 T = TypeVar("T")
-_LINE_SECONDS = 30.0  # between two lines where there is no bar
+_LINE_SECONDS = 30.0  # between two lines, where there is no bar
 
 
 class _PlainConsole(Console):
-    """Rich draws with commands to the terminal; what it is given to print has none."""
+    """Rich draws with terminal commands; the text it is given to print has none."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*(plain(each) if isinstance(each, str) else each for each in objects), **options)
 
 
 def stderr_console() -> Console:
-    """A console that prints text as it stands: "[photos]" is no markup."""
+    """A console that prints text unchanged: "[photos]" is not markup."""
     file = getattr(sys.stderr, "bare", sys.stderr)
     return _PlainConsole(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class Pace:
-    """Says whether `seconds` have passed since it last said so; the first time, whether they have since it was made."""
+    """Returns True at most once in `seconds`; the first time after `seconds`, or at once."""
 
     def __init__(self, seconds: float, *, at_once: bool = False) -> None:
         self.seconds, self.last = seconds, -math.inf if at_once else time.monotonic()
@@ -44,7 +44,7 @@ class Pace:
 
 
 def download_lines(console: Console) -> Callable[[str, int, int], None]:
-    """A callback for a download (see `data.download.Progress`): a line every two seconds, and one at its end."""
+    """A callback for downloads (see `data.download.Progress`): a line every two seconds, and one at the end."""
     is_due = Pace(2, at_once=True)
 
     def show(file: str, done_bytes: int, size_bytes: int) -> None:
@@ -66,7 +66,7 @@ def look_lines() -> Callable[[int, int], None]:
 
 
 def check_lines(format: str = "{what} part: {done:,} of {count:,} images") -> Callable[[str, int, int], None]:
-    """A callback for `checking.check`, or the workers of a team: a line every ten seconds."""
+    """A callback for `checking.check` or the workers of a team: a line every ten seconds."""
     console, is_due = stderr_console(), Pace(10)
 
     def show(what: str, done: int, count: int) -> None:
@@ -79,9 +79,10 @@ def check_lines(format: str = "{what} part: {done:,} of {count:,} images") -> Ca
 def with_progress(
     batches: Iterator[T], count: int, what: str, images: Callable[[T], int], done: int = 0
 ) -> Iterator[T]:
-    """The `batches` of `count` images, of which `done` were there before; `images` says how many one holds.
+    """Pass on the `batches` of `count` images, `done` of which are already finished; `images` counts those in one
+    batch.
 
-    While they are taken, a bar or lines show how many, how fast, and the time left.
+    Meanwhile a bar or lines show the count, the speed and the time left.
     """
     console = stderr_console()
     speed = TextColumn("{task.fields[rate]:,.0f} images/s")
@@ -101,7 +102,7 @@ def with_progress(
 
 
 def time_left(seconds: float) -> str:
-    """As people say it: 45 s, 12 min, 3 h 20 min."""
+    """A duration as people say it: 45 s, 12 min, 3 h 20 min."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -109,13 +110,13 @@ def time_left(seconds: float) -> str:
 
 
 class Display:
-    """A callback for the events of a run (see `run.Progress`), to be used in a `with` block."""
+    """A callback for the events of a run (see `run.Progress`), used in a `with` block."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.epochs, self.epoch_samples = recipe.run.epochs, recipe.run.epoch_samples
         self.console = stderr_console()
         self.task: TaskID | None = None
-        self.total = 0  # images of all epochs
+        self.total = 0  # over all epochs
         self.download_lines = download_lines(self.console)
         self.is_due, self.features_are_due = Pace(_LINE_SECONDS, at_once=True), Pace(_LINE_SECONDS / 3)
         self.bar = Progress(
@@ -150,10 +151,10 @@ class Display:
             f"from {values['data']}\n{many}{values['device']}, {counted(values['threads'], 'thread')}, "
             f"{values['precision']} ({values['precision_reason']})"
         )
-        self.bar.start()  # here, since only the first of several workers gets the event
+        self.bar.start()  # printed here, as only the first of several workers gets the event
         self.total = (self.epoch_samples or values["train_samples"]) * self.epochs
         if self.task is not None:
-            self.bar.remove_task(self.task)  # of the fold before
+            self.bar.remove_task(self.task)  # the previous fold's
         self.task = self.bar.add_task(
             f"epoch 1/{self.epochs}", total=self.total, completed=values["samples_seen"], figures=""
         )
@@ -202,8 +203,8 @@ class Display:
 
     @staticmethod
     def _judged(values: dict[str, Any], name: str) -> str:
-        """The errors of an epoch, or what its target has in their place."""
-        if f"{name}_loss" not in values:  # nothing is held out
+        """The errors of an epoch, or the metrics of a target that has none."""
+        if f"{name}_loss" not in values:  # without validation images
             return f" error {values['train_error']:6.2%}"
         if values.get("train_error") is not None:
             return f" error {values['train_error']:6.2%}  {name} error {values[f'{name}_error']:6.2%}"
@@ -213,5 +214,5 @@ class Display:
 
     @staticmethod
     def _left(seconds: float) -> str:
-        """What a line ends with while there is something left that is worth waiting for."""
+        """The time left, for the end of a line; empty near the end."""
         return f"  {time_left(seconds)} left" if seconds >= _LINE_SECONDS else ""

@@ -1,4 +1,4 @@
-"""What `convolve train --find-lr` does in place of a training."""
+"""`convolve train --find-lr`: a search for the learning rate in place of a training."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from convolve.recipe import Recipe
 
 
 def find_rate(recipe: Recipe, folder: Path, *, as_json: bool, **where: Any) -> None:
-    """Print the rate to take and write the page that shows why, beside the run folder, which stays as it is.
+    """Print the suggested rate and write a page that shows why, beside the run folder, which stays unchanged.
 
     `where` are the arguments of `find_lr` that say what is trained on.
     """
@@ -29,5 +29,5 @@ def find_rate(recipe: Recipe, folder: Path, *, as_json: bool, **where: Any) -> N
         curve = {"rates": found.rates, "losses": found.losses}
         print(json.dumps({"suggested": found.suggested, "setting": found.setting, **curve, "page": str(page)}))
         return
-    print(f"learning rate {found.suggested:g}: a tenth of that with the smallest loss\npage    {page}")
+    print(f"learning rate {found.suggested:g}: a tenth of the rate with the smallest loss\npage    {page}")
     print(f"train   the same command, with --set {found.setting} in place of --find-lr")

@@ -10,7 +10,7 @@ from convolve.cli.options import AsJson
 
 
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: AsJson = False) -> None:
-    """Write RUN/report.html again, for an unfinished run too.
+    """Write RUN/report.html again. Works for unfinished runs too.
 
     Example: convolve report runs/mnist
     """

@@ -79,7 +79,9 @@ def reproduce(
 
     require_count(views)
     if rank_info(os.environ).size > 1:
-        raise UsageError("convolve reproduce trains in one process; give many workers `convolve train --seed N`")
+        raise UsageError(
+            "convolve reproduce trains in one process; with many workers, use `convolve train --seed N` for each seed"
+        )
     named = resolve(recipe, dict(map(assignment, set_ or [])))
     seed_by_seed = seed_runs(with_values(named, flags), seeds, runs)
     splits = _train_missing(seed_by_seed, data, options, views > 1)
@@ -97,7 +99,7 @@ def reproduce(
 
 
 def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Options, needs_data: bool) -> Splits | None:
-    """Train the runs that are missing. What they see, where it had to be opened."""
+    """Train the runs that are missing. Returns the data, if it had to be opened."""
     from convolve import run
     from convolve.cli.progress import Display, download_lines, stderr_console
     from convolve.data.open import open_data
@@ -113,7 +115,7 @@ def _train_missing(seed_by_seed: list[SeedRun], data: str | None, options: Optio
         splits = open_data(data, spec.name, file_order=file_order, progress=progress, options=options)
     require_same_data(seed_by_seed, splits)
     for one in seed_by_seed:
-        if one.folder.state is State.FINISHED:  # killed before its report
+        if one.folder.state is State.FINISHED:  # the run was killed before its report
             write_report(one.folder.path)
     for one in missing:
         with Display(one.recipe) as display:

@@ -90,8 +90,8 @@ def run(
 
 
 def _in_their_folder(arguments: list[str]) -> list[str]:
-    """The arguments after currentDirectory=DIR, as CNTK takes it: DIR is entered, and what follows is found from there.
-    Files named before it keep their places."""
+    """The arguments after currentDirectory=DIR, as CNTK handles it: the working folder becomes DIR, and later paths are
+    relative to it. Paths before it are not affected."""
     from convolve.importers.brainscript.files import files_in
 
     found: list[str] = []
@@ -110,7 +110,7 @@ def _in_their_folder(arguments: list[str]) -> list[str]:
 
 @contextmanager
 def _written_to(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes a line to stderr and, if there is one, to the end of the file `path`."""
+    """A function that writes a line to stderr and appends it to the file `path`, if there is one."""
     if path is None:
         yield lambda line: print(line, file=sys.stderr, flush=True)
         return
@@ -129,12 +129,12 @@ def _written_to(path: Path | None) -> Iterator[Callable[[str], None]]:
     try:
         yield write
     finally:
-        with suppress(OSError):  # it has been said
+        with suppress(OSError):  # already reported
             log.close()
 
 
 def _in_words(result: dict[str, Any]) -> str:
-    of_model = f" of {result['model']}" if "model" in result else ""  # cv has a result for each model
+    of_model = f" of {result['model']}" if "model" in result else ""  # the action cv has a result for each model
     named = {name: value for name, value in result.items() if name not in ("test", "model", "samples")}
     figures = ", ".join(f"{name} {value:.6g}" for name, value in named.items())
     return f"{result['test']}{of_model}: {figures} on {result['samples']:,} samples"

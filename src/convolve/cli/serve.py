@@ -44,17 +44,19 @@ def serve(
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL", help="A site whose pages may ask, or * for all. Repeatable.", rich_help_panel=_DOOR
+            metavar="URL",
+            help="A website whose pages may ask, or * for all. Repeatable.",
+            rich_help_panel=_DOOR,
         ),
     ] = None,
     root_path: Annotated[
-        str, typer.Option(metavar="PATH", help="What a proxy puts before every path.", rich_help_panel=_DOOR)
+        str, typer.Option(metavar="PATH", help="The prefix that a proxy puts before every path.", rich_help_panel=_DOOR)
     ] = "",
     proxy_headers: Annotated[
         bool,
         typer.Option(
             "--proxy-headers",
-            help="Believe X-Forwarded-For and -Proto of a proxy on this machine, or at $FORWARDED_ALLOW_IPS.",
+            help="Trust the X-Forwarded-For and -Proto headers of a proxy on this machine, or at $FORWARDED_ALLOW_IPS.",
             rich_help_panel=_DOOR,
         ),
     ] = False,
@@ -76,13 +78,14 @@ def serve(
         ),
     ] = None,
     access_log: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Add a line of JSON for each request to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Append a line of JSON for each request to this file.")
     ] = None,
     onnxruntime: Annotated[
         bool,
         typer.Option(
             "--onnxruntime/--no-onnxruntime",
-            help="Answer with onnxruntime instead of torch, once a copy of the network is written in the background.",
+            help="Answer with onnxruntime instead of torch, as soon as the network has been converted in the "
+            "background.",
         ),
     ] = True,
     max_megapixels: MaxMegapixels = None,
@@ -93,8 +96,8 @@ def serve(
 ) -> None:
     """Serve a web page and an API that ask a model.
 
-    The page classifies a picture or a drawing, and shows what the model sees and where it looks. Programs send images
-    to POST /predict; GET /docs describes the API.
+    The page classifies a picture or a drawing, and shows the model's input and the regions that matter most. Programs
+    send images to POST /predict; GET /docs describes the API.
 
     Example: convolve serve runs/mnist
     """
@@ -121,7 +124,7 @@ def serve(
     public_hosts, origins = ([name.lower() for name in names or ()] for names in (public_host, allow_origin))
     access = Access(host, public_hosts, origins, tokens, root_path)
     tls = tls_files(tls_cert, tls_key)
-    keep_freed_memory()  # AlexNet answers in a fifth less processor time
+    keep_freed_memory()  # AlexNet then answers in a fifth less processor time
     with listen(host, port) as listener, AccessLog.to(access_log) as log:
         opened = {name: _open(path, overrides, accept) for name, path in paths.items()}
         app = create_app(opened, Limits(pixels=pixel_limit(max_megapixels)), engines=onnxruntime)
@@ -134,11 +137,11 @@ def serve(
 
 
 def _told(paths: dict[str, Path], models: list[str], address: str, reach: str, as_json: bool) -> str:
-    """Where the server listens, in two lines, or in one line of JSON."""
+    """Where the server listens: two lines of text, or one line of JSON."""
     if as_json:
         named = {name: str(path) for name, path in paths.items()}
         return json.dumps({"address": address, "models": named, "open_to": reach})
-    return f"serving {', '.join(models)} on {address}\nopen to {reach}; Ctrl-C ends it"
+    return f"serving {', '.join(models)} on {address}\nopen to {reach}; Ctrl-C stops it"
 
 
 def _open(path: Path, overrides: PreprocessOverrides, accept: float | None) -> Model:

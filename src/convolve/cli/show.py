@@ -113,9 +113,9 @@ def _show_network(what: str, as_json: bool, overrides: Overrides, reason: str) -
     from convolve.network import load_graph
 
     network = load_graph(what, [overrides.output] if overrides.output else [], overrides)
-    assert network.graph is not None  # ours are classifiers
+    assert network.graph is not None  # our own networks are classifiers
     summary, ports = describe(network.graph, network.module), {"inputs": network.inputs, "outputs": network.outputs}
-    notes = [*network.graph.notes, f"no classifier: {reason}"]
+    notes = [*network.graph.notes, f"not a classifier: {reason}"]
     if as_json:
         print(json.dumps({**summary_mapping(summary, ()), **ports, "notes": notes}, indent=2))
         return
@@ -162,8 +162,8 @@ def _show_recipe(what: str, as_json: bool, data: str | None, options: Options) -
         plan, size, classes = ladder_text(), (0, 0), ()
     else:
         raise UsageError(
-            f"{what} names no data set: its network and its classes are those of the model that it starts from; "
-            "give that model to `convolve show`"
+            f"{what} names no data set: it takes network and classes from the model that it starts from; give that "
+            f"model to `convolve show`"
         )
     mapping, text = _network_of(recipe, size, classes)
     if as_json:
@@ -173,7 +173,7 @@ def _show_recipe(what: str, as_json: bool, data: str | None, options: Options) -
 
 
 def _network_of(recipe: Recipe, size: tuple[int, ...], classes: tuple[str, ...]) -> tuple[dict[str, Any], str]:
-    """The recipe's network as a mapping and as text; nothing where the images say its size, or its start what it is."""
+    """The recipe's network as a mapping and as text; empty if it depends on the images, or on model.start."""
     from convolve.models import bare_model
     from convolve.models.summary import summarize
     from convolve.weights import PACKAGED

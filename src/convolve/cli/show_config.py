@@ -1,4 +1,4 @@
-"""convolve show CONFIG.cntk: the network and the schedule of a BrainScript configuration, without looking at data."""
+"""`convolve show CONFIG.cntk`: the network and the schedule of a BrainScript configuration; no data is read."""
 
 import json
 from typing import Any

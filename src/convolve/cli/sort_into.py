@@ -1,4 +1,4 @@
-"""`predict --sort-into`: a copy of each image in a folder that is called after its class."""
+"""`predict --sort-into`: copy each image into a folder named after its class."""
 
 import os
 from collections.abc import Sequence
@@ -8,20 +8,23 @@ from pathlib import Path
 from convolve.atomic import cannot_write, refuse_link, replacing, sweep, temporary_beside
 from convolve.errors import DataError, UsageError
 from convolve.formats.archive import ByteReader, Location
-from convolve.names import portable
+from convolve.names import folded, portable
 
-_LONGEST_NAME = 60  # letters of a class, each of which may take four of the 255 bytes that a name has
+_LONGEST_NAME = 60  # characters of a class name; each may take four of the 255 bytes that a file name has
 
 
 class Sorter:
-    """Copies images into FOLDER/CLASS, and overwrites nothing: a copy that is there counts, whoever made it.
+    """Copies images into FOLDER/CLASS without overwriting anything; a file that already holds the image counts as its
+    copy.
 
-    Where another file has that name, the copy's gets eight letters more, which tell where the image lay.
+    If another file has the name, eight characters derived from the image's location are added to it.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str], paths: Sequence[Path]) -> None:
         if inside := [path for path in paths if path.is_dir() and folder.resolve().is_relative_to(path.resolve())]:
-            raise UsageError(f"--sort-into {folder} lies in {inside[0]}, whose images are read; choose another folder")
+            raise UsageError(
+                f"--sort-into {folder} is inside {inside[0]}, which is read for images; choose another folder"
+            )
         self._reader, self._folders = ByteReader(), _folders(folder, class_names)
         for each in self._folders.values():
             refuse_link(each)
@@ -38,20 +41,20 @@ class Sorter:
 
 
 def _folders(folder: Path, class_names: Sequence[str]) -> dict[str, Path]:
-    """The folder of each class. What no system would have in a name becomes `_`; equal names get a number."""
+    """The folder of each class. Characters that some system forbids become `_`; equal names get a number."""
     folders: dict[str, Path] = {}
     taken: set[str] = set()
     for number, class_name in enumerate(class_names):
         name = portable(class_name[:_LONGEST_NAME].strip(". "))
-        while name.casefold() in taken:
+        while folded(name) in taken:
             name = f"{name} ({number})"
-        taken.add(name.casefold())
+        taken.add(folded(name))
         folders[class_name] = folder / name
     return folders
 
 
 def _is_copied(content: bytes, target: Path) -> bool:
-    """Whether `target` now holds `content`: it did already, or nothing was there."""
+    """Whether `target` now holds `content`: either it already did, or it did not exist and was written."""
     try:
         if os.path.lexists(target):
             return target.is_file() and target.stat().st_size == len(content) and target.read_bytes() == content

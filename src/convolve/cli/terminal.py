@@ -1,10 +1,11 @@
 """stdout and stderr of the commands.
 
-Names come from files: nothing of them reaches a terminal as a command to it. What is printed to stdout must arrive, and
-an error says where it does not; nothing waits or fails because nobody reads stderr.
+File names are untrusted: no terminal command in them reaches the terminal. A failed write to stdout is an error;
+nothing waits or fails because nobody reads stderr.
 """
 
 import codecs
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Any, TextIO
 
 from convolve.errors import ConvolveError, escaped, plain
 
-_ESCAPING = "convolve.escaping"  # of what the encoding of a stream lacks; in JSON it stays JSON
+_ESCAPING = "convolve.escaping"  # for characters that a stream cannot encode; JSON stays valid
+_NAMES = "convolve.names"  # the same, except for the bytes of file names
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
@@ -22,8 +24,15 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     return escaped(error.object[error.start : error.end]), error.end
 
 
+def _unescape_names(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return _escape(error)
+
+
 class Screen:
-    """A text stream whose `write` makes all text plain. `bare` writes it as it is: what rich draws."""
+    """A text stream whose `write` escapes control characters. `bare` writes text unchanged: for what rich draws."""
 
     def __init__(self, stream: TextIO | None, name: str, must_arrive: bool) -> None:
         self.stream, self._name, self._must_arrive = stream, name, must_arrive
@@ -42,7 +51,7 @@ class Screen:
         with self._telling():
             if self.stream is None:
                 raise OSError("it is closed")
-            if text:  # typer tries with nothing whether this is a stream for text, and takes no error seriously
+            if text:  # typer probes the stream by writing nothing and ignores errors
                 self.stream.write(text)
         return len(text)
 
@@ -65,21 +74,25 @@ class Screen:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed elsewhere
             self._give_up()
-            if self._must_arrive:
-                raise
-        except (OSError, ValueError) as error:  # ValueError: closed by somebody else
-            self._give_up()
+            if self._must_arrive and _is_unread(error):
+                raise BrokenPipeError from None
             if self._must_arrive:
                 reason = getattr(error, "strerror", None) or error
                 raise ConvolveError(f"cannot write to {self._name}: {reason}; what was to be printed is lost") from None
 
     def _give_up(self) -> None:
-        """Python tries again at its end what could not be written, and would call that a failure."""
+        """Redirect to nowhere: at exit Python tries to write the rest again, and would report a failure."""
         if self.stream is not None:
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def _is_unread(error: Exception) -> bool:
+    """Whether the reader of a pipe has gone, of which Windows says no more than EINVAL."""
+    is_vague = sys.platform == "win32" and getattr(error, "errno", None) == errno.EINVAL
+    return isinstance(error, BrokenPipeError) or is_vague
 
 
 class _Bare:
@@ -92,8 +105,9 @@ class _Bare:
 
 @contextmanager
 def screens() -> Iterator[None]:
-    """With stdout and stderr as screens."""
+    """Replace stdout and stderr by screens within the block."""
     codecs.register_error(_ESCAPING, _escape)
+    codecs.register_error(_NAMES, _unescape_names)
     before = sys.stdout, sys.stderr
     sys.stdout = Screen(before[0], "the standard output", must_arrive=True)
     sys.stderr = Screen(before[1], "the standard error", must_arrive=False)
@@ -104,19 +118,19 @@ def screens() -> Iterator[None]:
 
 
 def hold_closed() -> None:
-    """Open those of 0, 1 and 2 that are closed, or the next file that is opened would get what is printed."""
+    """Open those of descriptors 0, 1 and 2 that are closed; otherwise the next opened file would receive the output."""
     while (handle := os.open(os.devnull, os.O_RDWR)) < 3:
         pass
     os.close(handle)
 
 
 def for_tables() -> TextIO:
-    """stdout for CSV: on a terminal as ever; elsewhere names of files have the bytes that they have, so that other
-    tools find them."""
+    """stdout for CSV: a terminal gets escaped text; files and pipes get file names byte for byte, so that other tools
+    find them."""
     screen = sys.stdout
     if not isinstance(screen, Screen) or screen.isatty():
         return screen
     if isinstance(screen.stream, TextIOWrapper):
-        screen.stream.reconfigure(errors="surrogateescape")
+        screen.stream.reconfigure(encoding=sys.getfilesystemencoding(), errors=_NAMES)
     bare: TextIO = screen.bare
     return bare

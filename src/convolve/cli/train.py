@@ -56,7 +56,7 @@ def train(
         float | None,
         typer.Option(
             metavar="N",
-            help="For the recipe photos: choose the largest plan that should fit into N minutes of one core.",
+            help="For the recipe photos: choose the largest plan that should take at most N minutes on one core.",
         ),
     ] = None,
     precision: Annotated[
@@ -81,7 +81,7 @@ def train(
         int | None,
         typer.Option(
             metavar="K",
-            help="Cross-validate: train K times, each time without a K-th of the images, then once on all of them.",
+            help="Cross-validate: train K times, each time leaving out 1/K of the images, then once on all of them.",
         ),
     ] = None,
     find_lr: Annotated[
@@ -164,12 +164,10 @@ def _summary(result: Result, published_error: float | None, folder: Path) -> str
 
 
 def _damage(result: Result) -> str:
-    """The line that says which images were not what they should be, if there are any."""
+    """A line on damaged images, or nothing if there are none."""
     said = []
     if result.test_unreadable:
-        said.append(
-            f"{counted(result.test_unreadable, 'test image')} could not be read: the error is that of the others"
-        )
+        said.append(f"{counted(result.test_unreadable, 'test image')} could not be read: the error is over the others")
     if result.train_damaged:
-        said.append(f"{counted(result.train_damaged, 'training image')} could not be read: others stood in")
+        said.append(f"{counted(result.train_damaged, 'training image')} could not be read: other images replaced them")
     return f"damage  {'; '.join(said)}\n" if said else ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from convolve.data.archives import is_archive, unpacked
-from convolve.data.shard_layout import find_shards, is_parquet, is_pattern, shard_files
+from convolve.data.shard_layout import ENDINGS_OF_SHARDS, find_shards, globbed, is_parquet, is_pattern, shard_files
 from convolve.data.sources.shards import list_shards
 from convolve.data.walk import PassedOver, holds_images, is_hidden, takes_for_image, walk
 from convolve.errors import DataError, FormatError, MissingDataError
@@ -20,7 +20,7 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
     Raises `MissingDataError` for what is not there, `DataError` for a folder or zip without an image.
     """
     passed = PassedOver() if passed is None else passed
-    for path in map(Path, paths):
+    for path in _named(paths):
         here = PassedOver()
         found: Iterator[Location]
         if shards := _shards(path):
@@ -37,6 +37,14 @@ def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -
             found = iter([Location(str(path))])
         yield from _at_least_one(path, found, here)
         passed.add(here)
+
+
+def _named(paths: Sequence[str | Path]) -> Iterator[Path]:
+    """In place of a pattern the files that it names: Windows' shells leave that to programs. Shards have their own."""
+    for path in map(Path, paths):
+        found = globbed(str(path)) if is_pattern(path) else []
+        are_files = found and not any(file.lower().endswith(ENDINGS_OF_SHARDS) for file in found)
+        yield from map(Path, found) if are_files else [path]
 
 
 def _shards(path: Path) -> list[Path]:

@@ -6,7 +6,6 @@ choices, the test part for the last figure alone.
 """
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from convolve.errors import DataError
 from convolve.formats.caffe_lmdb import is_lmdb
 from convolve.formats.part_names import TEST, TRAINING, VALIDATION, role_of
 from convolve.formats.table import ENDINGS, names_labels
+from convolve.names import folded
 
 # The end of the name of a list of images; what stands first goes before. Not .json, which may be anything.
 _LISTS = ("_map.txt", ".csv", ".tsv", ".jsonl", ".ctf", "_lmdb")
@@ -208,4 +208,4 @@ def _refuse_same(where: Path, folders: Sequence[Path]) -> None:
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold().strip()
+    return folded(name).strip()

@@ -93,13 +93,18 @@ def shard_files(where: Path) -> list[Path]:
         return [where]
     found: list[Path] = []
     for text in islice(_expanded(str(where)), _MOST):
-        files = sorted(glob.glob(text)) if re.search(r"[*?\[]", text) else [text]  # noqa: PTH207  a whole pattern
+        files = globbed(text) if re.search(r"[*?\[]", text) else [text]
         found += [Path(file) for file in files if file.lower().endswith(ENDINGS_OF_SHARDS)]
     if not found:
         raise MissingDataError(f"{where} names no file; correct the pattern, or put the shards there")
     if missing := next((path for path in found if not path.exists()), None):
         raise MissingDataError(f"{missing} does not exist, which {where} names; get that shard, or correct the pattern")
     return _of_one_kind(where, found)
+
+
+def globbed(pattern: str) -> list[str]:
+    """In one order on all systems: Windows has back slashes, which come behind capitals."""
+    return sorted(glob.glob(pattern), key=lambda file: file.replace(os.sep, "/"))  # noqa: PTH207  a whole pattern
 
 
 @cache

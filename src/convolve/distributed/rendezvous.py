@@ -30,7 +30,8 @@ from convolve.locks import is_locked
 if sys.platform != "win32":
     import fcntl
 
-_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+# The IPv4 address of an interface: linux/sockios.h; sys/sockio.h of macOS, _IOWR('i', 33, struct ifreq).
+_SIOCGIFADDR = 0xC0206921 if sys.platform == "darwin" else 0x8915
 PATIENCE_SECONDS = 120.0  # torch alone takes many seconds to load where all workers read it from one network disk
 _PAUSE_SECONDS = 0.02
 

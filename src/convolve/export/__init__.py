@@ -1,11 +1,11 @@
-"""Models for other runtimes. A file gets its name only after it was run and agreed with its source.
+"""Models for other runtimes. A file gets its name only after it was run and gave the same results as its source.
 
-    inputs.py            the two ways in, normalized or plain pixels, and the images that files are compared on
+    inputs.py            the two kinds of input, normalized images or pixels, and the images for the comparison
     exported_program.py  a module traced by torch.export; .pt2 files
     onnx.py              ONNX files, made by torch's exporter and run by onnxruntime
     any_size.py          ONNX files that take a photograph of any size
-    metadata.py          what both say of themselves: class names, preprocessing, names and shapes of input and output
-    parity.py            the comparison, and where a difference begins
+    metadata.py          the metadata of both: class names, preprocessing, names and shapes of input and output
+    parity.py            the comparison, and where the first difference is
 
 Nothing here imports `model.py`, so that `Model.export` can be a method.
 """
@@ -33,7 +33,7 @@ from convolve.transforms.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class Form:
-    """A kind of file: what it needs, how it is written, how it is run, and what it computes on the way."""
+    """A kind of file: the packages it needs, how it is written and run, and its intermediate values."""
 
     ending: str
     check_packages: Callable[[], None]
@@ -51,20 +51,20 @@ FORMS = {
 
 
 def form_of(path: Path) -> Form:
-    """The form that the ending of `path` stands for."""
+    """The form for the ending of `path`."""
     for form in FORMS.values():
         if path.suffix == form.ending:
             return form
     endings = ", ".join(f"{form.ending} ({name})" for name, form in FORMS.items())
-    raise UsageError(f"{path}: the ending says what is written, and must be one of {endings}")
+    raise UsageError(f"{path}: the ending selects the format, and must be one of {endings}")
 
 
 def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: Path, options: Options) -> Parity:
-    """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it. One that knows its own certainty
-    gives (logits_NK, distance_N), and the file also probabilities.
+    """Write `module`, images_NCHW -> logits_NK, to `path`, with `metadata` in it. A network with confidence gives
+    (logits_NK, distance_N), and the file also probabilities.
 
-    With preprocessing the file does the arithmetic of `preprocess` itself. Raises UnsupportedError for what the form
-    cannot say, ConvolveError where the file answers otherwise than the module; then nothing is written.
+    With preprocessing, the file includes the arithmetic of `preprocess`. Raises UnsupportedError for what the form
+    cannot represent, and ConvolveError if the file's output differs from the module's; then nothing is written.
     """
     form, with_preprocessing = form_of(path), options.with_preprocessing
     form.check_packages()
@@ -77,7 +77,7 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
     network = PixelsIn(source, preprocess) if with_preprocessing else source
     images_NCHW = probe_images(preprocess.shape_CHW, len(metadata.class_names))
     with replacing(path) as temporary:
-        temporary.touch()  # where nothing can be written, this fails before the work
+        temporary.touch()  # if nothing can be written here, fail before the work
         program = exported_program.trace(network, as_input(images_NCHW[:2], preprocess, with_preprocessing))
         form.write(program, describe(preprocess, metadata, options), temporary)
 
@@ -86,7 +86,7 @@ def export(module: nn.Module, preprocess: Preprocess, metadata: Metadata, path: 
 
         batches = (
             (as_input(images, preprocess, False), as_input(images, preprocess, with_preprocessing))
-            for images in (images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16))  # the size is free
+            for images in (images_NCHW[:1], images_NCHW[1:3], *images_NCHW[3:].split(16))  # any batch size is allowed
         )
         extremes = extreme_inputs(images_NCHW[-2:], preprocess, with_preprocessing)
         run = form.runner(temporary)

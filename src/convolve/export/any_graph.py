@@ -1,4 +1,4 @@
-"""Networks with any inputs and outputs, written for other runtimes and compared before they get their name."""
+"""Networks with any inputs and outputs, exported and compared before the file gets its name."""
 
 import copy
 import re
@@ -23,17 +23,17 @@ Run = Callable[[Sequence[torch.Tensor]], Sequence[np.ndarray]]
 
 
 def export_network(module: nn.Module, inputs: Shapes, outputs: Shapes, path: Path) -> Parity:
-    """Write the module as `path` ends. Returns what was compared; raises ConvolveError, and writes nothing, where the
-    file answers otherwise."""
+    """Write the module in the format of `path`'s ending. Returns what was compared; raises ConvolveError
+    if the outputs differ, and nothing is written then."""
     if path.suffix not in (".onnx", ".pt2"):
-        raise UsageError(f"{path}: the ending says what is written, and must be one of .onnx, .pt2")
+        raise UsageError(f"{path}: the ending selects the format, and must be one of .onnx, .pt2")
     if path.suffix == ".onnx":
         onnx.check_packages()
     source = copy.deepcopy(module).to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     source.requires_grad_(False).eval()
     names = [*_names(inputs)], [*_names(outputs)]
     with replacing(path) as temporary:
-        temporary.touch()  # where nothing can be written, this fails before the work
+        temporary.touch()  # if nothing can be written here, fail before the work
         program = exported_program.trace(source, *_values(inputs, 2, 1.0))
         run = _written(program, path.suffix, names, temporary)
         worst = max(
@@ -45,7 +45,7 @@ def export_network(module: nn.Module, inputs: Shapes, outputs: Shapes, path: Pat
 
 
 def _names(shapes: Shapes) -> Sequence[str]:
-    """As the file's own tools may have them, made fit for a file of ours, where they stay different."""
+    """The file's own names, made valid for our files, if they stay different."""
     names = [re.sub(r"[^0-9A-Za-z_.:/-]", "_", name) for name in shapes]
     return names if len({*names}) == len(names) else [f"{name}_{k}" for k, name in enumerate(names)]
 
@@ -75,7 +75,7 @@ def _difference(path: Path, source: nn.Module, run: Run, values: tuple[torch.Ten
     )
     if not worst <= TOLERANCE:
         raise ConvolveError(
-            f"{path} is not written, since it would answer otherwise than its source: a number is off by {worst:.2g} "
+            f"{path} was not written, because its outputs differ from its source's: a number is off by {worst:.2g} "
             "of the largest. Please report it"
         )
     return worst

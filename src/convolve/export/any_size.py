@@ -1,7 +1,7 @@
-"""ONNX files that take a photograph of any size: they scale and cut it themselves, by ONNX's own Resize and Slice.
+"""ONNX files that take a photograph of any size: they resize and crop it themselves, with ONNX's own Resize and Slice.
 
-What stands before the network is written here, operator by operator, so that it does what `fit_image` does. The
-network's own input stays a value of the file, "images": there convolve cuts when it reads the file again.
+The operators before the network are written here one by one, so that they do what `fit_image` does. The network's own
+input remains a value of the file, "images": convolve cuts the file there when it reads it again.
 
 Legend: N images, C channels, H rows, W columns, K classes.
 """
@@ -37,27 +37,28 @@ TOLERANCE = 0.01  # of a probability, or of the largest number: sums in another 
 LEVELS = 1  # of 255, that Resize rounds otherwise
 # The sides of the images that a file is compared on, in those of the network's: tall, wide, smaller, larger.
 _FACTORS = ((1.0, 1.0), (0.4, 0.7), (1.3, 2.9), (3.7, 1.2), (2.2, 2.2), (0.5, 4.1))
-# OpenCV's gray, in parts of 2**15 (its color_rgb.simd.hpp); whole numbers below 2**24 are exact in fp32.
+# OpenCV's weights for gray, in units of 2**-15 (its color_rgb.simd.hpp); whole numbers below 2**24 are exact in fp32.
 _GRAY, _ONE = (9798.0, 19235.0, 3735.0), 32768.0
 
 
 def require_sayable(preprocess: Preprocess, path: Path) -> None:
-    """Raise UnsupportedError where ONNX has no operator that scales as the model's images are scaled."""
+    """Raise UnsupportedError if ONNX has no operator that resizes as this model needs it."""
     if path.suffix != ".onnx":
-        raise UsageError(f"--any-size is for --to onnx, whose files can scale images; got {path}")
+        raise UsageError(f"--any-size is for --to onnx, whose files can resize images; got {path}")
     if preprocess.filter == "linear_antialiased":
         return
     raise UnsupportedError(
-        f"--any-size: the model's images are scaled by OpenCV's \"{preprocess.filter}\", which ONNX's Resize cannot "
-        'say; it says "linear_antialiased", by which the recipe photos scales. --with-preprocessing writes a file for '
+        f"--any-size: the model's images are resized by OpenCV's \"{preprocess.filter}\", which ONNX's Resize "
+        'lacks; it has "linear_antialiased", which the recipe photos uses. --with-preprocessing writes a file for '
         f"images of {preprocess.width}x{preprocess.height}, scaled outside"
     )
 
 
 def attach(path: Path) -> Parity:
-    """Make our file at `path`, which takes uint8 images_NHWC of the network's size, one that takes any image_HW3.
+    """Turn our file at `path`, which takes uint8 images_NHWC of the network's size, into one that takes an image_HW3 of
+    any size.
 
-    It is compared with what it was, for images that convolve has scaled. Raises ConvolveError where the answers differ.
+    It is compared with the original file on images resized by convolve. Raises ConvolveError if the answers differ.
     """
     import onnx
 
@@ -85,13 +86,13 @@ def _rename(graph: Any, names: dict[str, str]) -> None:
 
 
 class _Nodes:
-    """Nodes in the order in which they are added, under names of their own; arrays become constants of the file."""
+    """Nodes in the order in which they are added, with their own names; arrays become constants of the file."""
 
     def __init__(self, graph: Any) -> None:
         self.graph, self.nodes = graph, list[Any]()
 
     def add(self, op: str, *inputs: str | np.ndarray, gives: str = "", **attributes: Any) -> str:
-        """The name of what the operator gives."""
+        """Add the operator; returns the name of its result."""
         from onnx import helper
 
         names = [self.constant(each) if isinstance(each, np.ndarray) else each for each in inputs]
@@ -149,7 +150,7 @@ def _letterbox(nodes: _Nodes, images_13HW: str, sides: str, preprocess: Preproce
     target = np.array((preprocess.height, preprocess.width), np.float64)
     real = nodes.cast(sides, np.float64)
     turned = nodes.add("Gather", real, _whole(1, 0))
-    other = nodes.add("Div", nodes.add("Mul", real, target[::-1].copy()), turned)  # where the other side is filled
+    other = nodes.add("Div", nodes.add("Mul", real, target[::-1].copy()), turned)  # padding at the other side
     rounded = nodes.add("Floor", nodes.add("Add", other, np.array(0.5)))
     full = nodes.cast(nodes.add("Min", nodes.add("Max", rounded, np.array(1.0)), target), np.int64)
     scaled, _ = _resized(nodes, images_13HW, full)
@@ -175,7 +176,7 @@ _WAYS = {"cover": _cover, "squash": _squash, "letterbox": _letterbox, "square": 
 
 
 def _resized(nodes: _Nodes, images_13HW: str, size: str) -> tuple[str, str]:
-    """(the images in that (height, width), rounded to levels; the size): the twin of `resize_antialiased`."""
+    """(the images at that (height, width), rounded to whole levels; the size): `resize_antialiased` in ONNX."""
     sizes = nodes.add("Concat", _whole(1, 3), size, axis=0)
     scaled = nodes.add(
         "Resize", images_13HW, "", "", sizes, mode="linear", antialias=1, exclude_outside=1,
@@ -206,8 +207,8 @@ def _real(number: float) -> np.ndarray:
 
 
 def _behind(nodes: _Nodes, about: Description) -> None:
-    """What the network gives for one image -> probabilities_K or numbers, and where it knows its own certainty, whether
-    the image is none of these and how far it is from them."""
+    """The network's output for one image -> probabilities_K or numbers and, for a model with confidence, whether the
+    image is "none of these" and its distance."""
     from onnx import TensorProto, helper
 
     scores = scores_of(about)
@@ -218,7 +219,7 @@ def _behind(nodes: _Nodes, about: Description) -> None:
     nodes.add("Squeeze", inner, _whole(0), gives=scores)
     ports = [helper.make_tensor_value_info(scores, TensorProto.FLOAT, [len(about.class_names)])]
     if about.confidence:
-        # onnxruntime's symbolic_shape_infer wants a shape for Squeeze, and knows none here: see OutlierDetector.
+        # onnxruntime's symbolic_shape_infer needs a shape for Squeeze, and has none here: see OutlierDetector.
         nodes.add("ReduceMax", DISTANCE + INNER, keepdims=0, gives=DISTANCE)
         if about.confidence.farthest is not None:
             nodes.add("Greater", DISTANCE, _real(about.confidence.farthest), gives=NONE_OF_THESE)
@@ -232,7 +233,8 @@ def _behind(nodes: _Nodes, about: Description) -> None:
 
 
 def _compared(path: Path, before: Any, seen: Any, preprocess: Preprocess, about: Description) -> Parity:
-    """`seen` also gives what comes `before`: a level there changes what a quantized network answers."""
+    """Compare both files; `seen` also gives the image `before` the network: one level there can change quantized
+    outputs."""
     run, worst = open_session(str(path)), 0.0
     for seed, factors in enumerate(_FACTORS):
         height, width = (
@@ -253,7 +255,7 @@ def _compared(path: Path, before: Any, seen: Any, preprocess: Preprocess, about:
             off = max(off, float(distance(beside[-1][0], more[-1]).max()))
         if levels > LEVELS or not off <= TOLERANCE:
             raise ConvolveError(
-                f"{path} is not written, since it would answer otherwise than its source: scaled, an image of {width}x"
+                f"{path} was not written, because its outputs differ from its source's: resized, an image of {width}x"
                 f"{height} pixels is off by {levels} of 255, and its answer by {off:.2g}. Please report it"
             )
         worst = max(worst, off)

@@ -25,13 +25,13 @@ from convolve.export.parity import Runner, Values, arrays
 def trace(network: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
     """The network as a program for batches of any size. `examples` are its inputs, for a batch of two or more.
 
-    Raises UnsupportedError where what is computed depends on the batch's size or on the numbers themselves.
+    Raises UnsupportedError if the computation depends on the batch size or on the values themselves.
     """
     batch = Dim("N")
     try:
         with quiet():
             return torch.export.export(network, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
-    except Exception as error:  # torch has no common class for what it cannot trace
+    except Exception as error:  # torch has no common exception class for what it cannot trace
         raise UnsupportedError(
             f"torch.export cannot trace {_place(error)}: {_reason(error)}; --to convolve keeps the model"
         ) from error
@@ -46,7 +46,7 @@ def _place(error: Exception) -> str:
 
 def _reason(error: Exception) -> str:
     sentence = first_sentence(error)
-    return "it works for batches of one size only" if sentence == "Constraints violated" else sentence
+    return "it works for one batch size only" if sentence == "Constraints violated" else sentence
 
 
 def first_sentence(error: BaseException) -> str:
@@ -57,7 +57,7 @@ def first_sentence(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what torch tells the developers of exporters: warnings, deprecations in its own code, partial graphs."""
+    """Suppress torch's messages for exporter developers: warnings, deprecations in its own code, partial graphs."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -103,7 +103,7 @@ def values(path: Path, inputs: torch.Tensor) -> Values:
 
 
 def values_of(program: ExportedProgram, inputs: torch.Tensor) -> Values:
-    """What every operator of the program computes, in order, by its name; where it stands in a layer, with that."""
+    """The result of every operator of the program, in order, by name and, if it belongs to a layer, that layer."""
     recorder = _Recorder(program.module())
     with torch.no_grad():
         recorder.run(inputs)

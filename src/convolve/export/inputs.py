@@ -1,4 +1,4 @@
-"""What goes into an exported network: normalized images or plain pixels, and the images that files are compared on.
+"""The input of an exported network: normalized images or pixels, and the images for comparisons.
 
 Legend: N images, C channels, H rows, W columns.
 """
@@ -20,11 +20,11 @@ from convolve.errors import MissingDataError
 from convolve.transforms.normalize import mean_of, scale_of
 from convolve.transforms.preprocess import Preprocess
 
-NOISY, NATURAL = 16, 16  # images: enough to see a difference, quick enough for a VGG-16
+NOISY, NATURAL = 16, 16  # images: enough to show a difference, fast enough for a VGG-16
 
 
 class PixelsIn(nn.Module):
-    """uint8 images_NHWC, gray or RGB, -> what `network` says of them once they are normalized."""
+    """uint8 images_NHWC, gray or RGB, -> the output of `network` for them after normalization."""
 
     mean: torch.Tensor
     scale: torch.Tensor
@@ -42,7 +42,7 @@ class PixelsIn(nn.Module):
 
 
 class WithProbabilities(nn.Module):
-    """What a network says that gives (logits_NK, distance_N), with the probabilities: (logits_NK, probabilities_NK,
+    """Adds the probabilities to a network's output (logits_NK, distance_N): (logits_NK, probabilities_NK,
     distance_N)."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -55,7 +55,7 @@ class WithProbabilities(nn.Module):
 
 
 def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool) -> torch.Tensor:
-    """uint8 pixels, gray or in RGB planes, as the file takes them."""
+    """uint8 pixels, gray or in RGB planes, in the form that the file takes."""
     if with_preprocessing:
         return images_NCHW.permute(0, 2, 3, 1).contiguous()
     return normalize(
@@ -66,8 +66,8 @@ def as_input(images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessi
 def extreme_inputs(
     images_NCHW: torch.Tensor, preprocess: Preprocess, with_preprocessing: bool
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(input of the network, input of the file) that provoke extremes: black, white, the largest contrast; where the
-    file takes normalized images, also nothing, negatives, and values too large and too small for an image."""
+    """(input of the network, input of the file) with extreme values: black, white, the largest contrast; if the file
+    takes normalized images, also zeros, negative values, and values too large or too small for an image."""
     rows, columns = np.indices(images_NCHW.shape[2:])
     board = torch.from_numpy(((rows + columns) % 2 * 255).astype(np.uint8))
     pixels = torch.stack([torch.zeros_like(images_NCHW[0]), torch.full_like(images_NCHW[0], 255),
@@ -80,7 +80,7 @@ def extreme_inputs(
 
 
 def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
-    """uint8 images_NCHW: noise, then real ones where the package has such, else ones that look natural."""
+    """uint8 images_NCHW: noise, then real images if the package has some, otherwise natural-looking ones."""
     rng = np.random.default_rng(0)
     noise = torch.from_numpy(rng.integers(0, 256, (NOISY, *shape_CHW), dtype=np.uint8))
     info = guess_dataset(shape_CHW, classes)
@@ -94,7 +94,7 @@ def probe_images(shape_CHW: tuple[int, int, int], classes: int) -> torch.Tensor:
 def natural_images(count: int, shape_CHW: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """Random uint8 images_NCHW with the statistics of photographs.
 
-    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the colors go mostly together.
+    Amplitudes fall as 1 / frequency (D. J. Field, 1987), and the color channels are mostly correlated.
     """
     channels, height, width = shape_CHW
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, as JSON: enough to feed it and to read its answer without convolve."""
+"""The metadata of an exported file, as JSON: enough to prepare its input and read its output without convolve."""
 
 import base64
 import json
@@ -23,8 +23,8 @@ _OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", Targe
 PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model that knows its own certainty
 # Of a file that takes one photograph of any size, which the network's own input and outputs are values of.
 PHOTOGRAPH, NONE_OF_THESE, INNER = "image", "none_of_these", "_N"
-# Of what a model knows of its own certainty. Where they are more numbers than the second, they are read from the
-# network itself; of fewer than 2**13, torch's exporter may compute what follows from them and leave them out.
+# Of a model with confidence. If they have more values than the second constant, they are read from the network itself;
+# below 2**13, torch's exporter may fold them into other constants and omit them.
 IN_NETWORK, MOST_BESIDE = ("directions_RD", "means_KD"), 1 << 14
 
 
@@ -44,8 +44,8 @@ class _Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Description(Metadata):
-    """`preprocess` is what remains to be done to an image, its mean image as base64; `confidence_beside`, likewise, the
-    numbers behind `confidence` that the network does not hold. `independent`: see `Options`."""
+    """`preprocess` is the preprocessing that remains to be done, its mean image as base64; `confidence_beside`,
+    likewise, the values of `confidence` that the network does not contain. `independent`: see `Options`."""
 
     format: int
     convolve: str
@@ -62,8 +62,8 @@ class Description(Metadata):
 @dataclass(frozen=True)
 class Options:
     """What a file takes besides normalized images: uint8 images_NHWC, gray or RGB, `with_preprocessing`; with
-    `any_size`, too, one uint8 image_HW3. `independent`: the scores are logarithms of probabilities, each by itself.
-    `confidence`: the numbers behind what the model knows of its own certainty."""
+    `any_size`, too, one uint8 image_HW3. `independent`: the scores are log-probabilities of independent classes.
+    `confidence`: the tensors of the model's confidence."""
 
     with_preprocessing: bool = False
     any_size: bool = False
@@ -72,13 +72,13 @@ class Options:
 
 
 def scores_of(metadata: Metadata) -> str:
-    """What the output is called that answers for the target; something may stand beside it."""
+    """The name of the output that answers for the target; there may be further outputs."""
     return _OUTPUTS[(metadata.target or ONE_CLASS).kind]
 
 
 def describe(preprocess: Preprocess, metadata: Metadata, options: Options) -> dict[str, Any]:
-    """What the file says, as JSON takes it; the numbers behind `metadata.confidence` that the network holds are left
-    out."""
+    """The file's metadata as JSON values; the values of `metadata.confidence` that the network contains are
+    left out."""
     channels, height, width = preprocess.shape_CHW
     with_preprocessing = options.with_preprocessing
     outside = _outside(preprocess) if with_preprocessing else preprocess
@@ -112,7 +112,8 @@ def describe(preprocess: Preprocess, metadata: Metadata, options: Options) -> di
 
 
 def for_any_size(text: str, metadata: Metadata) -> str:
-    """What `describe` said with the preprocessing inside, of the same network for one photograph of any size."""
+    """The result of `describe` with preprocessing, for a file of the same network that takes one photograph of any
+    size."""
     name, farthest = scores_of(metadata), metadata.confidence.farthest if metadata.confidence else None
     scores = _Port(PROBABILITIES if name == OUTPUT else name, "float32", "K", (len(metadata.class_names),))
     is_none = (_Port(NONE_OF_THESE, "bool", "", ()),) if farthest is not None else ()
@@ -126,13 +127,13 @@ def for_any_size(text: str, metadata: Metadata) -> str:
 
 
 def _outside(preprocess: Preprocess) -> Preprocess:
-    """What is left of the preprocessing when the file does its arithmetic: size, crop, gray or RGB."""
+    """The preprocessing that remains when the file does the arithmetic: size, crop, gray or RGB."""
     order: ChannelOrder = "gray" if preprocess.channels == 1 else "rgb"
     return replace(preprocess, mean=0.0, scale=1.0, channel_order=order, mean_image_CHW=None)
 
 
 def read_metadata(text: str, path: object) -> tuple[Preprocess, Description, dict[str, np.ndarray]]:
-    """(preprocessing, metadata, what `describe` had of `confidence`) of what it wrote; `path` is for messages."""
+    """(preprocessing, metadata, the values of `confidence`) from the metadata; `path` is for messages."""
     try:
         values = parse_json(text)
         require_format(values, FORMAT, path)
@@ -147,7 +148,7 @@ def read_metadata(text: str, path: object) -> tuple[Preprocess, Description, dic
 
 
 def _text_of(mean_image_CHW: np.ndarray | None) -> str | None:
-    """float32, little-endian, in the order of the axes, as base64."""
+    """float32, little-endian, in C order, as base64."""
     return None if mean_image_CHW is None else base64.b64encode(mean_image_CHW.astype("<f4").tobytes()).decode()
 
 

@@ -18,7 +18,7 @@ from convolve.export.metadata import DISTANCE, INPUT, KEY
 from convolve.export.parity import Runner, Values
 from convolve.transforms.preprocess import Preprocess
 
-# Opset 18 and the IR version of its time: onnxruntime reads them since 1.14, of February 2023.
+# Opset 18 and the IR version of the same time: onnxruntime reads them since 1.14, of February 2023.
 OPSET, IR_VERSION = 18, 8
 MOST_BYTES = 2**31 - 2**24  # protobuf's limit of 2 GiB, less some for the graph
 
@@ -26,14 +26,14 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 def check_packages(names: tuple[str, ...] = PACKAGES) -> None:
-    """Raise UsageError with the way out where one of the packages `names` is not installed."""
+    """Raise UsageError with the way out if one of the packages `names` is not installed."""
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise UsageError(f"ONNX files need the package {' and '.join(missing)}: {install_hint('onnx')}")
 
 
 def write(program: ExportedProgram, metadata: dict[str, Any], path: Path) -> None:
-    """Write the program as one file. Raises UnsupportedError where ONNX cannot say what it computes or hold it."""
+    """Write the program as one file. Raises UnsupportedError if ONNX lacks an operation, or if it is too large."""
     text = always_utf8(json.dumps(metadata, ensure_ascii=False))
     names = [metadata["output"]["name"], *(port["name"] for port in metadata["more_outputs"])]
     path.write_bytes(translated(program, [INPUT], names, {KEY: text}))
@@ -46,7 +46,8 @@ def translated(
     size = sum(tensor.nbytes for tensor in [*program.state_dict.values(), *program.constants.values()])
     if size > MOST_BYTES:
         raise UnsupportedError(
-            f"the weights take {size / 2**30:.1f} GiB, and an ONNX file ends at 2; export an ExportedProgram (.pt2)"
+            f"the weights take {size / 2**30:.1f} GiB, and an ONNX file is limited to 2; export an ExportedProgram "
+            f"(.pt2)"
         )
     from convolve.export.onnx_rewrites import rewrite
 
@@ -59,7 +60,7 @@ def translated(
 
 
 def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -> torch.onnx.ONNXProgram:
-    """The program in ONNX, with these names."""
+    """The program as an ONNX model, with these names."""
     from importlib.metadata import version
 
     try:
@@ -71,14 +72,14 @@ def translate(program: ExportedProgram, inputs: list[str], outputs: list[str]) -
     except torch.onnx.OnnxExporterError as error:
         reason = first_sentence(_root(error))
         raise UnsupportedError(
-            f"ONNX cannot say what the network computes: {reason}; export an ExportedProgram (.pt2)"
+            f"ONNX cannot represent this network: {reason}; export an ExportedProgram (.pt2)"
         ) from error
     assert made is not None  # only with the old exporter
     model = made.model
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "convolve", version("convolve")
     model.metadata_props.clear()
     for node in model.graph:
-        node.metadata_props.clear()  # torch notes stack traces with paths of this machine
+        node.metadata_props.clear()  # torch records stack traces with paths of this machine
     inner = [value for node in model.graph for value in node.outputs]
     for value in (*inner, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
@@ -90,13 +91,13 @@ def _root(error: BaseException) -> BaseException:
 
 
 def open_session(content: str | bytes, settings: Mapping[str, str] | None = None, threads: int | None = None) -> Any:
-    """`settings`: onnxruntime's own, by their names. `threads`: torch's number, unless given."""
+    """`settings`: onnxruntime's own settings, by name. `threads`: torch's number, unless given."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     for name, value in (settings or {}).items():
         options.add_session_config_entry(name, value)
-    options.log_severity_level = 3  # errors only
+    options.log_severity_level = 3  # log errors only
     options.intra_op_num_threads = threads or torch.get_num_threads()
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -112,7 +113,7 @@ def runner(path: Path) -> Runner:
 
 
 def values(path: Path, inputs: torch.Tensor) -> Values:
-    """What the nodes of the file compute, by the names of their values; those of the program keep theirs."""
+    """The results of the file's nodes, by name; those of the program keep their names."""
     import onnx
 
     model = onnx.load(path)
@@ -131,15 +132,15 @@ _TYPES = {
 
 
 def note_of(module: nn.Module) -> str:
-    """What users should know of how a network is run; mostly nothing."""
+    """A note for users on how a network is run; empty for most."""
     return module.note if isinstance(module, OnnxNetwork) else ""
 
 
 class OnnxNetwork(nn.Module):
-    """A file as onnxruntime runs it: images_NCHW -> scores_NK, whatever the type of its input, the order of its axes
-    and the size of its batch; where the file gives `distance`, which is asked for, (scores_NK, distance_N).
+    """A file run by onnxruntime: images_NCHW -> scores_NK, whatever its input type, axis order and batch size; with
+    `distance`, if the file gives it, (scores_NK, distance_N).
 
-    `to_logits` makes of what the file answers what a model of its target gives; `independent`: see `evaluate`. Raises
+    `to_logits` converts the file's output to that of a model with its target; `independent`: see `evaluate`. Raises
     ModelError for a file that does not run.
     """
 
@@ -156,16 +157,16 @@ class OnnxNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.path, self.independent = path, independent
-        self.note = ""  # for users: why it is run as it is
+        self.note = ""  # for users: why onnxruntime runs it unchanged
         check_packages(("onnxruntime",))
         self._preprocess, self._to_logits = preprocess, to_logits
         try:
             self._session = open_session(content)
-        except Exception as error:  # onnxruntime's classes are its own
+        except Exception as error:  # onnxruntime has its own exceptions
             raise self._fault(error) from error
         port = self._session.get_inputs()[0]
         if port.type not in _TYPES or len(self._session.get_inputs()) != 1:
-            raise UnsupportedError(f"{path}: its input is {port.type}; one of {', '.join(_TYPES)} is wanted")
+            raise UnsupportedError(f"{path}: its input is {port.type}, but must be one of {', '.join(_TYPES)}")
         self._input, self._type = port.name, _TYPES[port.type]
         self._takes_photographs = len(port.shape) == 3
         self._is_nhwc = self._takes_photographs or list(port.shape[1:]) != list(preprocess.shape_CHW)
@@ -174,14 +175,14 @@ class OnnxNetwork(nn.Module):
         outputs = [port.name for port in self._session.get_outputs() if port.type in _TYPES]
         outputs = outputs if output is None else [name for name in outputs if name == output]
         if not outputs:
-            raise UnsupportedError(f"{path}: {output or 'none of its outputs'} holds no scores")
+            raise UnsupportedError(f"{path}: {output or 'none of its outputs'} gives scores")
         self.gives_distance = with_distance and DISTANCE in outputs[1:]
         self._outputs = [outputs[0], DISTANCE] if self.gives_distance else outputs[:1]
         size = self._samples or 1
         self.classes = self._run(self.feed(torch.zeros(size, *preprocess.shape_CHW)), size)[0].shape[1]
 
     def ports(self) -> dict[str, list[dict[str, Any]]]:
-        """Name, type and shape of each input and output, as the file has them."""
+        """Name, type and shape of each input and output, as in the file."""
         found = {"inputs": self._session.get_inputs(), "outputs": self._session.get_outputs()}
         return {
             side: [{"name": port.name, "type": port.type, "shape": port.shape} for port in ports]
@@ -189,18 +190,18 @@ class OnnxNetwork(nn.Module):
         }
 
     def require_independent(self) -> None:
-        """Raise UnsupportedError where an image's answer depends on the others of its batch. 1e-3 of the largest score
-        is more than another order of adding makes."""
+        """Raise UnsupportedError if an image's output depends on the rest of its batch. 1e-3 of the largest score is
+        more than a different order of summation explains."""
         shape = (3, *self._preprocess.shape_CHW)
         array = self.feed(torch.randint(256, shape, generator=torch.Generator().manual_seed(0)).float())
         alone_NK = np.concatenate([self._run(array[n : n + 1], self._samples or 1)[0] for n in range(3)])
         size = self._samples or 3
         together_NK = np.concatenate([self._run(array[n : n + size], size)[0] for n in range(0, 3, size)])
         if not abs(alone_NK - together_NK).max() <= 1e-3 * abs(alone_NK).max():
-            raise UnsupportedError(f"{self.path}: what it says of an image depends on the others of the batch")
+            raise UnsupportedError(f"{self.path}: its output for an image depends on the other images of the batch")
 
     def feed(self, images_NCHW: torch.Tensor) -> np.ndarray:
-        """The images as the file takes them."""
+        """The images in the form that the file takes."""
         images = images_NCHW.permute(0, 2, 3, 1) if self._is_nhwc else images_NCHW
         array = np.ascontiguousarray(images.cpu().numpy().astype(self._type))
         return as_photographs(array, self._preprocess) if self._takes_photographs else array
@@ -216,25 +217,25 @@ class OnnxNetwork(nn.Module):
         return (scores_NK, distance_N1[0][:, 0]) if self.gives_distance else scores_NK
 
     def _run(self, images: np.ndarray, size: int) -> list[np.ndarray]:
-        """The outputs for some images, as many as the file wants at a time: the last ones are filled up."""
+        """The outputs for some images, in batches of the size that the file requires: the last one is filled up."""
         filled = np.concatenate([images, np.repeat(images[:1], size - len(images), 0)])
         fed = np.ascontiguousarray(filled[0] if self._takes_photographs else filled)
         try:
             found: list[np.ndarray] = self._session.run(self._outputs, {self._input: fed})
-        except Exception as error:  # onnxruntime's classes are its own
+        except Exception as error:  # onnxruntime has its own exceptions
             raise self._fault(error) from error
         for array in found:
             if not self._takes_photographs and (array.shape[:1] != (size,) or array.size < size):
-                raise ModelError(f"{self.path}: it answers {size} images with the shape {array.shape}")
+                raise ModelError(f"{self.path}: for {size} images its output has the shape {array.shape}")
         return [array.reshape(size, -1)[: len(images)] for array in found]
 
     def _fault(self, error: Exception) -> ModelError:
-        return ModelError(f"{self.path} is no ONNX model that onnxruntime can run: {first_sentence(error)}")
+        return ModelError(f"{self.path} is not an ONNX model that onnxruntime can run: {first_sentence(error)}")
 
 
 def as_photographs(images_NHWC: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """Images of the network's size as photographs from which a file for any size cuts just these: it scales nothing, as
-    they lie in the middle of the size that is cut from."""
+    """Images of the network's size, padded to photographs from which a file for any size crops exactly these, without
+    resizing."""
     if preprocess.resize == "square" and preprocess.height != preprocess.width:
         raise UnsupportedError(
             f"a quantized file for images of any size, whose central square becomes {preprocess.width}x"

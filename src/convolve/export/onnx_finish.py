@@ -1,4 +1,4 @@
-"""What can be changed of a finished ONNX file: its opset, the size of its batch, what it says of itself."""
+"""What can be changed in a finished ONNX file: its opset, its batch size, its metadata."""
 
 import json
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from convolve.export.parity import TOLERANCE, distance
 
 OPSETS = range(
     15, 23
-)  # where onnx's converter leads from 18: below 15 it knows no Shape, and onnxruntime 1.20 knows 22
+)  # the range of onnx's converter from 18: below 15 it has no Shape, and onnxruntime 1.20 supports up to 22
 
 
 def with_opset(path: Path, opset: int, feed_N: np.ndarray) -> None:
-    """Change the file to another opset, by onnx's converter. It then answers to `feed_N` as before, or is refused."""
+    """Convert the file to another opset, with onnx's converter. It is refused if its answers to `feed_N` change."""
     from onnx import version_converter
 
     if opset not in OPSETS:
         raise UsageError(f"--opset is {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
 
     def change(model: onnx.ModelProto) -> onnx.ModelProto:
-        for node in model.graph.node:  # before 18 there was no such attribute, and what it says is the default
+        for node in model.graph.node:  # before 18 this attribute did not exist, and its value is the default
             kept = [item for item in node.attribute if item.name != "noop_with_empty_axes" or item.i]
             del node.attribute[:]
             node.attribute.extend(kept)
@@ -40,12 +40,12 @@ def with_opset(path: Path, opset: int, feed_N: np.ndarray) -> None:
         _changed(path, change, feed_N)
     except ConvolveError:
         raise
-    except Exception as error:  # onnx and onnxruntime have several kinds
-        raise UnsupportedError(f"--opset {opset} cannot say this network: {first_sentence(error)}") from error
+    except Exception as error:  # onnx and onnxruntime raise several kinds
+        raise UnsupportedError(f"--opset {opset} cannot represent this network: {first_sentence(error)}") from error
 
 
 def with_batch_size(path: Path, size: int, feed_N: np.ndarray) -> None:
-    """Fix the size of the batch, for runtimes that want it known."""
+    """Fix the batch size, for runtimes that need to know it."""
     from onnxruntime.tools.onnx_model_utils import make_dim_param_fixed
 
     def change(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -65,7 +65,7 @@ def _changed(path: Path, change: Callable[[onnx.ModelProto], onnx.ModelProto], f
     onnx.save(change(onnx.load(path)), path)
     got = open_session(str(path)).run(None, {INPUT: feed_N})
     if max(float(distance(*pair).max()) for pair in zip(wanted, got, strict=True)) > TOLERANCE:
-        raise ConvolveError(f"{path.name} would answer otherwise in this form, and is not written; please report it")
+        raise ConvolveError(f"{path.name} would give other outputs in this form, and was not written; please report it")
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def metadata_of(path: Path) -> dict[str, Any]:
 
 
 def set_metadata(path: Path, about: dict[str, Any]) -> None:
-    """Say `about` of the file, in one domain of operators where no other is used."""
+    """Write `about` as the file's metadata, and declare only the operator domains that it uses."""
     model = onnx.load(path)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {KEY: always_utf8(json.dumps(about, ensure_ascii=False))})

@@ -1,6 +1,6 @@
-"""What torch's exporter writes and others misread, written another way with the same numbers.
+"""Patterns that torch's exporter writes and other tools mishandle, rewritten with the same result.
 
-Each row of `REWRITES` says whose fault it goes round.
+Each row of `REWRITES` names the fault that it works around.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-BESIDE = "distance/"  # how the names of nodes begin that do not lead to the scores
+BESIDE = "distance/"  # prefix of the names of nodes that do not lead to the scores
 
 
 def rewrite(model: onnx.ModelProto) -> None:
@@ -19,7 +19,7 @@ def rewrite(model: onnx.ModelProto) -> None:
 
 
 def _without_stated_initializers(graph: onnx.GraphProto) -> None:
-    """onnxruntime's quantize_dynamic (1.31) transposes weights and then finds that their old shapes are stated."""
+    """onnxruntime's quantize_dynamic (1.31) transposes weights and then fails on their old declared shapes."""
     weights = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.value_info if value.name not in weights]
     del graph.value_info[:]
@@ -27,7 +27,7 @@ def _without_stated_initializers(graph: onnx.GraphProto) -> None:
 
 
 def _gelu_from_the_left(graph: onnx.GraphProto) -> None:
-    """x * (0.5 * (1 + erf(...))) -> (x * (1 + erf(...))) * 0.5: OpenCV 5.0's cv2.dnn dies of the first."""
+    """x * (0.5 * (1 + erf(...))) -> (x * (1 + erf(...))) * 0.5: OpenCV 5.0's cv2.dnn crashes on the first."""
     made = {name: node for node in graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = _uses(graph)
@@ -46,8 +46,8 @@ def _gelu_from_the_left(graph: onnx.GraphProto) -> None:
 
 
 def _pads_that_stay(graph: onnx.GraphProto) -> None:
-    """onnxruntime (1.31) merges a padding by zeros into the max pooling behind it, which pads by minus infinity. With
-    another axis during the padding it does not: Unsqueeze, Pad, Squeeze."""
+    """onnxruntime (1.31) merges zero padding into the max pooling after it, which pads with minus infinity. With an
+    additional axis around the padding it does not: Unsqueeze, Pad, Squeeze."""
     pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for index, pad in reversed([*enumerate(graph.node)]):
@@ -67,8 +67,8 @@ def _pads_that_stay(graph: onnx.GraphProto) -> None:
 
 
 def _pooled_extremes(graph: onnx.GraphProto) -> None:
-    """The largest of each plane, and the smallest number of each row, by GlobalMaxPool: pnnx and ncnn (20261020) know
-    neither ReduceMax nor ReduceMin."""
+    """The maximum of each plane, and the minimum of each row, by GlobalMaxPool: pnnx and ncnn (20261020) have neither
+    ReduceMax nor ReduceMin."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = (*graph.input, *graph.value_info)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
@@ -97,7 +97,7 @@ _AXES = {"axes_12": [1, 2], "axes_123": [1, 2, 3]}
 
 def _exact_sigmoids(graph: onnx.GraphProto) -> None:
     """Sigmoid(x) -> Exp(-Softplus(-x)) in a network that takes logarithms, and Log(Sigmoid(x)) -> -Softplus(-x):
-    onnxruntime's Sigmoid (1.31) is off by up to 1e-7, which is much of 1e-8."""
+    onnxruntime's Sigmoid (1.31) is off by up to 1e-7, which matters for values near 1e-8."""
     made, uses = {name: node for node in graph.node for name in node.output}, _uses(graph)
     logs = [node for node in graph.node if node.op_type == "Log"]
     sigmoids = [node for node in graph.node if node.op_type == "Sigmoid" and logs]
@@ -117,7 +117,7 @@ def _exact_sigmoids(graph: onnx.GraphProto) -> None:
 
 
 def _without_unread_initializers(graph: onnx.GraphProto) -> None:
-    """onnxruntime warns of each."""
+    """onnxruntime warns about each of them."""
     uses = _uses(graph)
     kept = [tensor for tensor in graph.initializer if tensor.name in uses]
     if len(kept) < len(graph.initializer):
@@ -126,19 +126,19 @@ def _without_unread_initializers(graph: onnx.GraphProto) -> None:
 
 
 def _names_for_all(graph: onnx.GraphProto) -> None:
-    """Quantizers tell nodes apart by their names, which those above lack."""
+    """Quantizers identify nodes by their names, which the rewritten ones lack."""
     for node in graph.node:
         node.name = node.name or node.output[0]
 
 
 def _names_beside_the_scores(graph: onnx.GraphProto) -> None:
-    """onnxruntime's quantize_static makes nothing of a distance, unless it is told to leave out these nodes."""
+    """onnxruntime's quantize_static would spoil a distance unless these nodes are excluded."""
     for node in beside_the_scores(graph):
         node.name = f"{BESIDE}{node.name}"
 
 
 def beside_the_scores(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes that the first output does not depend on: a distance from the training images wants its digits."""
+    """The nodes that the first output does not depend on: a distance from the training images needs full precision."""
     made = {name: node for node in graph.node for name in node.output}
     names, needed = [graph.output[0].name], set()
     while names:

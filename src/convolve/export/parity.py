@@ -1,4 +1,4 @@
-"""Whether an exported file answers as its source does, and where it begins to differ."""
+"""Whether an exported file gives the same outputs as its source, and where they begin to differ."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import nn
 
 from convolve.errors import ConvolveError
 
-# Of the largest score, or of 1 where all are smaller: more than the order of additions explains in float32.
+# Of the largest score, or of 1 if all are smaller: more than a different order of summation explains in float32.
 TOLERANCE = 1e-4
-# For inputs that no image gives, where saturated functions make much of little: errors of a runtime are larger still.
+# For inputs that no image produces, where saturated functions amplify small differences: a faulty runtime is off by
+# more.
 EXTREME_TOLERANCE = 1e-2
 
 Runner = Callable[[torch.Tensor], list[np.ndarray]]  # scores_NK first
@@ -21,10 +22,8 @@ Values = dict[str, tuple[str, np.ndarray]]  # name of a value -> (layer that it 
 
 @dataclass(frozen=True)
 class Parity:
-    """An exported file and its source agree: how many images were compared, and by how much a score differs at most,
-    as a part of the largest one (of 1, where all are smaller). `outputs` counts those of a network that is no
-    classifier.
-    """
+    """An exported file and its source agree: how many images were compared, and the largest difference of a score,
+    relative to the largest score (to 1, if all are smaller)."""
 
     images: int
     worst: float
@@ -33,9 +32,9 @@ class Parity:
 
     def __str__(self) -> str:
         if self.outputs:
-            same = f"run on {self.images} samples: {self.outputs} output(s)"
+            same = f"compared on {self.images} samples: {self.outputs} output(s)"
             return f"{same}, numbers within {self.worst:.1g} of the largest"
-        same = f"run on {self.images:,} images{': the same first class on each' if self.of_one_class else ''}"
+        same = f"compared on {self.images:,} images{': the same first class on each' if self.of_one_class else ''}"
         return f"{same}, scores within {self.worst:.1g} of the largest"
 
 
@@ -50,8 +49,9 @@ def compare(
 ) -> Parity:
     """Compare on `batches` of (input of `source`, input of the file), and roughly on `extremes`.
 
-    Raises ConvolveError, with the first place where `located` (what the traced source and the file compute on the way)
-    differs, if a score is off by more than `TOLERANCE` or, `of_one_class`, another class comes first.
+    Raises ConvolveError if a score is off by more than `TOLERANCE` or, with `of_one_class`, if another class comes
+    first. The message names the first difference in `located`, the intermediate values of the traced source and of the
+    file.
     """
     seen, worst = 0, 0.0
     for for_source, for_file in batches:
@@ -75,28 +75,28 @@ def compare(
 
 def _refusal(path: Path, fault: str, values: tuple[Values, Values]) -> ConvolveError:
     return ConvolveError(
-        f"{path} is not written, since it would answer otherwise than its source: {fault}; "
+        f"{path} was not written, because its outputs differ from its source's: {fault}; "
         f"{first_difference(*values)}. Please report it"
     )
 
 
 def arrays(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    """What a network gives, be it one tensor or several."""
+    """The output of a network, one tensor or several, as arrays."""
     return [each.numpy() for each in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def _fault(expected: Sequence[np.ndarray], got: Sequence[np.ndarray], of_one_class: bool) -> str:
-    """What is wrong with the outputs `got`, in words; empty if nothing is."""
+    """What is wrong with the outputs `got`, in words; empty if nothing."""
     if len(expected) != len(got):
         return f"{len(got)} outputs instead of {len(expected)}"
     pairs = [*zip(expected, got, strict=True)]
     if any(one.shape != other.shape or distance(one, other).max() > TOLERANCE for one, other in pairs[1:]):
-        return "what stands beside the scores is off"
+        return "another output than the scores is off"
     return disagreement(*pairs[0], of_one_class)
 
 
 def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray, of_one_class: bool = True) -> str:
-    """What is wrong with the scores `got_NK`, in words; empty if nothing is."""
+    """What is wrong with the scores `got_NK`, in words; empty if nothing."""
     if expected_NK.shape != got_NK.shape:
         return f"scores of shape {got_NK.shape} instead of {expected_NK.shape}"
     if (worst := distance(expected_NK, got_NK).max()) > TOLERANCE:
@@ -106,7 +106,7 @@ def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray, of_one_class: bool
 
 
 def first_difference(expected: Values, got: Values) -> str:
-    """The first value that is in both and differs, in words."""
+    """The first value that occurs in both and differs, in words."""
     for name, (layer, numbers) in expected.items():
         other = got.get(name, ("", numbers))[1]
         if other.shape == numbers.shape and distance(numbers, other).max(initial=0) > TOLERANCE:
@@ -115,9 +115,9 @@ def first_difference(expected: Values, got: Values) -> str:
 
 
 def distance(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
-    """|expected - got| as a part of the largest of |expected|, or of 1 where all are smaller.
+    """|expected - got| relative to the largest |expected|, or to 1 if all are smaller.
 
-    0 where both are the same infinity or no number, infinite where only one of them is.
+    0 where both are the same infinity or NaN, infinite where only one of them is.
     """
     expected, got = expected.astype(np.float64), got.astype(np.float64)
     finite = np.abs(expected[np.isfinite(expected)])

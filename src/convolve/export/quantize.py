@@ -1,4 +1,4 @@
-"""Smaller ONNX files of one that was exported: integers of 8 bits by onnxruntime's quantizer, or fp16 by its converter.
+"""Smaller versions of an exported ONNX file: 8-bit integers by onnxruntime's quantizer, or fp16 by its converter.
 
 Legend: N images.
 """
@@ -28,7 +28,7 @@ _MANY = 2**14  # weights beside the scores, from which on they are stored as int
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file, and in words how it was made."""
+    """A file, and a description of how it was made."""
 
     how: str
     path: Path
@@ -36,7 +36,7 @@ class Candidate:
 
 @contextmanager
 def _heard_nothing() -> Iterator[None]:
-    """onnxruntime logs advice for those who call it, and failures that it goes round."""
+    """Suppress onnxruntime's log: advice for developers, and failures that it works around."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -46,7 +46,7 @@ def _heard_nothing() -> Iterator[None]:
 
 
 def prepared(source: Path, folder: Path) -> Path:
-    """The file as onnxruntime's quantizer wants it: optimized, with all shapes said."""
+    """The file as onnxruntime's quantizer needs it: optimized, with all shapes inferred."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     result = folder / "prepared.onnx"
@@ -55,18 +55,18 @@ def prepared(source: Path, folder: Path) -> Path:
 
 
 def int8(source: Path, folder: Path, feed_N: np.ndarray) -> list[Candidate]:
-    """The `prepared` file in each form of int8 that may be the best one. `feed_N` are images as it takes them, whose
-    values give the ranges."""
+    """The `prepared` file in each form of int8 that may be the best. `feed_N` are input images, whose values give the
+    ranges."""
     static = [static_int8(source, folder, feed_N, form) for form in ("QOperator", "QDQ")]
     dynamic = _dynamic_int8(source, folder)
     smallest = min(each.path.stat().st_size for each in static)
-    is_small = dynamic.path.stat().st_size <= 1.1 * smallest  # else many weights are those of convolutions
+    is_small = dynamic.path.stat().st_size <= 1.1 * smallest  # otherwise many weights are those of convolutions
     return [*static, *([dynamic] if is_small else [])]
 
 
 def static_int8(source: Path, folder: Path, feed_N: np.ndarray, form: str, in_fp32: Sequence[str] = ()) -> Candidate:
-    """The file with its activations and weights quantized, but for the nodes `in_fp32` and what does not lead to the
-    scores. Unsigned activations and signed weights are what processors multiply fastest."""
+    """The file with its activations and weights quantized, except for the nodes `in_fp32` and those that do not lead to
+    the scores. Processors multiply unsigned activations with signed weights fastest."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     path, kept = folder / f"{form}.onnx", [*in_fp32, *_beside_the_scores(source)]
@@ -81,7 +81,7 @@ def static_int8(source: Path, folder: Path, feed_N: np.ndarray, form: str, in_fp
 
 
 def _dynamic_int8(source: Path, folder: Path) -> Candidate:
-    """The file with the weights of its dense layers quantized, and their activations when they are there."""
+    """The file with the weights of its dense layers quantized; activations are quantized at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     path = folder / "dynamic.onnx"
@@ -96,13 +96,13 @@ def _dynamic_int8(source: Path, folder: Path) -> Candidate:
 
 
 def fp16(source: Path, folder: Path) -> list[Candidate]:
-    """The file with its numbers in 16 bits; what it takes and gives stays in 32."""
+    """The file with 16-bit numbers; inputs and outputs stay in 32 bits."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     def make() -> None:
         made = OnnxModel(convert_float_to_float16(onnx.load(source), keep_io_types=True))
-        made.topological_sort()  # the casts of the inputs come last
+        made.topological_sort()  # the casts of the inputs are listed last
         onnx.save(made.model, path)
 
     path = folder / "fp16.onnx"
@@ -131,7 +131,7 @@ def _made(make: Callable[[], None]) -> None:
             make()
     except OSError:
         raise
-    except Exception as error:  # onnxruntime has no class of its own for what it cannot quantize
+    except Exception as error:  # onnxruntime has no exception class for what it cannot quantize
         raise UnsupportedError(f"onnxruntime cannot quantize this network: {first_sentence(error)}") from error
 
 

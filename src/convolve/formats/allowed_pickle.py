@@ -1,14 +1,12 @@
-"""Read pickles of plain values, numpy arrays and PyTorch's tensors; nothing that they name is imported or run.
+"""Read pickles of plain values, numpy arrays and PyTorch's tensors; nothing that they name is imported or executed.
 
-Python's unpickler does what a file tells it to. Here it has the opcodes that such values need, and what a file may call
-are the functions of `_ALLOWED`, all of them ours. Objects of other classes, an argparse.Namespace or a whole network,
-are `Skipped` where that is wanted: what a file says of them is kept, and no class is looked up. `torch.load` would be
-no way around this: with `weights_only=True` a file could still overwrite memory before PyTorch 2.10 (CVE-2026-24747),
-for its claims about types and sizes were taken as true.
-
-The unpickler is the one that Python has in Python: C's makes a memo as long as a file asks for, and has no place to
-look at a key, where a tuple that is nested deeply ends the process. Beside a small multiple of the file's size, memory
-stays below 100 bytes times `MAX_OPCODES`.
+Python's unpickler does whatever a file tells it to. Here it has only the opcodes that such values need, and a file can
+call only the functions of `_ALLOWED`, all of them ours. Objects of other classes, such as an argparse.Namespace or a
+whole network, become `Skipped` if the caller allows it: their content is kept, and no class is looked up. `torch.load`
+is no alternative: before PyTorch 2.10, a file could overwrite memory even with `weights_only=True` (CVE-2026-24747),
+because its types and sizes were trusted. This is Python's unpickler written in Python: the C version allocates as large
+a memo as a file asks for and cannot check keys, and hashing a deeply nested tuple ends the process. Memory stays below
+a small multiple of the file's size plus 100 bytes times `MAX_OPCODES`.
 """
 
 import functools
@@ -26,14 +24,14 @@ from numpy.typing import NDArray
 
 from convolve.errors import FormatError
 
-MAX_OPCODES = 2_000_000  # CIFAR-100 has 0.4 million, a checkpoint some 30 for each tensor
+MAX_OPCODES = 2_000_000  # CIFAR-100 needs 0.4 million, a checkpoint about 30 per tensor
 MAX_DIMENSIONS = 32
-_ENTRY_BYTES = 100  # of a dict, with its key
+_ENTRY_BYTES = 100  # bytes of a dict's entry, with its key
 _NUMBER_TYPE = re.compile(r"[|<>](b1|[iu][1248]|f[248])\Z")
 
 
 class Storage(NamedTuple):
-    """Bytes that lie elsewhere in a checkpoint, under `key`: so many `elements` of one type."""
+    """Bytes stored elsewhere in a checkpoint, under `key`: `elements` values of one type."""
 
     dtype: str
     key: str
@@ -41,7 +39,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A part of a storage, as the file claims it, in elements: whole numbers from 0 on, but more is not known."""
+    """A part of a storage, as the file claims it, in elements: only known to be whole numbers from 0."""
 
     dtype: str
     storage: Storage
@@ -51,7 +49,7 @@ class Tensor(NamedTuple):
 
 
 class Skipped:
-    """An object of a class that nobody looks up: its entries, and its attributes, if it has any."""
+    """An object of a class that is not looked up: its entries, and its attributes, if it has any."""
 
     def __init__(self) -> None:
         self.entries: dict[Any, Any] = {}
@@ -64,14 +62,14 @@ class Skipped:
         self.entries.update(entries)
 
     def append(self, _entry: Any) -> None:
-        """Lists of other kinds hold no tensors of a network."""
+        """Ignored: subclasses of list hold no tensors of a network."""
 
     extend = append
 
 
 @dataclass(frozen=True)
 class _Unknown:
-    """A name of which only those in `_HARMLESS` may be called, which gives nothing."""
+    """Any other name. Only those in `_HARMLESS` may be called, which returns nothing."""
 
     name: str
 
@@ -81,14 +79,14 @@ class _Unknown:
 
 @dataclass(frozen=True)
 class _Named:
-    """A type of PyTorch's numbers, which a file names and does not call."""
+    """A number type of PyTorch, which a file names but does not call."""
 
     text: str
 
 
 @dataclass(eq=False)
 class _NumberType:
-    """A numpy type; its byte order comes after it."""
+    """A numpy type; its byte order is set afterwards."""
 
     code: str
     order: str = "|"
@@ -108,12 +106,12 @@ def read_pickle(content: bytes, name: object) -> Any:
 
 
 def to_pickle(value: Any) -> bytes:
-    """What `read_pickle` reads again."""
-    return pickle.dumps(value, protocol=4)  # in 5, arrays have a form of their own
+    """Write a pickle that `read_pickle` reads."""
+    return pickle.dumps(value, protocol=4)  # protocol 5 writes arrays in another form
 
 
 class AllowedUnpickler(pickle._Unpickler):
-    """The pickle that begins where `content` stands. `storages`, by key, are those that its tensors lie in."""
+    """Reads the pickle at the position of `content`. `storages`, by key, are those that its tensors lie in."""
 
     stack: list[Any]
     read: Callable[[int], bytes]
@@ -123,7 +121,7 @@ class AllowedUnpickler(pickle._Unpickler):
 
     def __init__(self, content: bytes | mmap.mmap, name: object, part: str = "", skips: bool = False) -> None:
         file = io.BytesIO(content) if isinstance(content, bytes) else content
-        super().__init__(file, encoding="bytes")  # texts of Python 2 may be of any encoding
+        super().__init__(file, encoding="bytes")  # texts of Python 2 may have any encoding
         self.name, self.part, self.skips = name, part, skips
         self.opcodes = _Opcodes(file, _OPCODES | _FOR_OBJECTS if skips else _OPCODES)
         self.dispatch = self.opcodes  # type: ignore[misc, assignment]
@@ -140,10 +138,10 @@ class AllowedUnpickler(pickle._Unpickler):
             what = str(error)
         except EOFError:
             what = "the file ends too early"
-        except Exception as error:  # whatever damaged bytes lead to; nothing but the functions below has run
+        except Exception as error:  # any exception that damaged bytes can cause; only the functions below have run
             what = f"damaged ({type(error).__name__})"
         finally:
-            self.memo.clear()  # it holds functions that hold this object
+            self.memo.clear()  # these functions refer back to this object
         place = f"byte {self.opcodes.at}{' of ' if self.part else ''}{self.part}"
         raise FormatError(self.name, place, f"{what}: not a pickle of plain values and arrays")
 
@@ -159,17 +157,17 @@ class AllowedUnpickler(pickle._Unpickler):
     def persistent_load(self, pid: Any) -> Storage | _Unknown:
         match pid:
             case ("module" | b"module", _Unknown() as kind, *_) if self.skips:
-                return kind  # the older form has the source of classes beside them
+                return kind  # the older form stores the classes' source code with them
             case ("storage" | b"storage", _Named(dtype), str() | bytes() as key, _, int() as elements, *rest):
                 storage = Storage(dtype, _text(key), *_whole_numbers(elements))
                 if not any(rest) and self.storages.setdefault(storage.key, storage) == storage:
                     return storage
         return _refuse("a storage of a kind that is not known")
 
-    # What a file may call, see `_ALLOWED`
+    # The functions that a file may call, see `_ALLOWED`
 
     def _array(self, _class: object, _shape: object, _code: object) -> NDArray[Any]:
-        return np.empty(0, np.uint8)  # what is in it comes after it, see `_build`
+        return np.empty(0, np.uint8)  # its content follows later, see `_build`
 
     def _number_type(self, code: str | bytes, *_: object) -> _NumberType:
         return _NumberType(_text(code))
@@ -190,7 +188,7 @@ class AllowedUnpickler(pickle._Unpickler):
         return value
 
     def _tensor(self, storage: Storage, offset: int, shape: Any, strides: Any, *more: object) -> Tensor:
-        """What `_rebuild_tensor` of all versions makes; `more`: wants a gradient, has hooks, a type, other things."""
+        """The result of `_rebuild_tensor` in all its versions; `more`: requires_grad, hooks, a type and so on."""
         match [item for item in more[2:] if item]:
             case [] if isinstance(storage, Storage):
                 dtype = storage.dtype
@@ -204,12 +202,12 @@ class AllowedUnpickler(pickle._Unpickler):
         return Tensor(dtype, storage, offset, tuple(shape), tuple(strides))
 
     def _copying(self, size_bytes: int) -> None:
-        """A call costs a file a few bytes, and could copy the same long value each time."""
+        """A call costs a file only a few bytes, and could copy the same long value each time."""
         self.bytes_to_copy -= size_bytes
         if self.bytes_to_copy < 0:
             _refuse("the same bytes again and again")
 
-    # Opcodes of which Python's own would do more than they should, see `_OPCODES`
+    # Opcodes for which Python's own methods would do too much, see `_OPCODES`
 
     def _frame(self) -> None:
         self.read(8)  # how much to read ahead
@@ -223,7 +221,7 @@ class AllowedUnpickler(pickle._Unpickler):
         self.stack[-1].update(items)
 
     def _dict_to_mark(self) -> None:
-        items = _pairs(self.pop_mark())  # which puts another stack in place
+        items = _pairs(self.pop_mark())  # which replaces the stack
         self.append(items)
 
     def _new_object(self) -> None:
@@ -258,13 +256,13 @@ class AllowedUnpickler(pickle._Unpickler):
             case dict() as attributes, Skipped() as skipped:
                 skipped.attributes = attributes
             case _, dict() | Skipped():
-                pass  # attributes of an OrderedDict: a state_dict has the versions of its modules there
+                pass  # attributes of an OrderedDict: a state_dict keeps the versions of its modules there
             case _:
                 _refuse("the state of an object")
 
 
 class _Opcodes:
-    """Where the unpickler looks opcodes up: they are counted here, and the place of the last one is known."""
+    """The opcode table of the unpickler: lookups are counted here, and the position of the last one is recorded."""
 
     def __init__(self, file: io.BytesIO | mmap.mmap, known: dict[int, Callable[[Any], None]]) -> None:
         self.file, self.known, self.at, self.left = file, known, 0, MAX_OPCODES
@@ -282,7 +280,7 @@ def _refuse(what: str) -> NoReturn:
 
 
 def _refuse_name(name: str) -> NoReturn:
-    _refuse(f"it names {name[:80]!r}, which is neither imported nor run")
+    _refuse(f"it names {name[:80]!r}, which is neither imported nor executed")
 
 
 def _text(text: str | bytes) -> str:
@@ -296,10 +294,10 @@ def _whole_numbers(*numbers: Any) -> tuple[int, ...]:
 
 
 def _key(key: Any) -> Any:
-    """A key whose hash is quick to find; numbers are small enough to be their own."""
+    """A key that can be hashed quickly; small numbers are their own hash."""
     if type(key) in (str, bytes) or (type(key) is int and 0 <= key < 1 << 60):
         return key
-    _refuse("a key that is neither a text nor a whole number")
+    _refuse("a key that is neither text nor a whole number")
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
@@ -315,7 +313,7 @@ def _require_plain(value: Any) -> None:
                 seen.add(id(item))
                 to_do.extend(item.values() if type(item) is dict else item)
         elif type(item) not in (type(None), bool, int, float, str, bytes, np.ndarray):
-            _refuse(f"a {type(item).__name__.strip('_').lower()} in the place of a value")
+            _refuse(f"a {type(item).__name__.strip('_').lower()} where a value belongs")
 
 
 _ALLOWED: dict[str, Callable[..., Any]] = {

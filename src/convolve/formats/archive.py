@@ -1,4 +1,4 @@
-"""Where the bytes of an image lie: in a file, in a member of a zip archive, or in a part of a tar archive.
+"""Where the bytes of an image are: in a file, in a member of a zip archive, or in a part of a tar archive.
 
 CNTK writes the second as `photos.zip@/cats/tom.jpg`.
 """
@@ -24,15 +24,15 @@ MAX_BYTES = 1 << 28  # of one image; the largest photographs that cameras write 
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # pipes are not waited for
 _MORE_BYTES = 1 << 20
 _PATHS = (
-    "relative paths in a map file start at the working folder, or with `.../` at the map file's, those in a "
-    "table at the table's, and both at the DIR of --root"
+    "relative paths in a map file are relative to the working folder, or with `.../` to the map file's folder; those "
+    "in a table to the table's folder; with --root DIR, all of them to DIR"
 )
 _MEMBER_SIGN = re.compile(r"@[/\\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A file, or the `member` of the archive `file`: of a zip, or with a `size` the bytes from `start` of a tar."""
+    """A file, or the `member` of the archive `file`: of a zip or, with a `size`, the bytes from `start` of a tar."""
 
     file: str
     member: str = ""
@@ -44,7 +44,7 @@ class Location:
 
 
 def parse_location(text: str) -> Location:
-    """`text` as a map file has it. Inside an archive both slashes separate folders, as in CNTK."""
+    """A location as written in a map file. Inside an archive, both kinds of slash separate folders, as in CNTK."""
     if "@" not in text:
         return Location(text)
     file, *members = _MEMBER_SIGN.split(text, maxsplit=1)
@@ -52,7 +52,7 @@ def parse_location(text: str) -> Location:
 
 
 class ByteReader:
-    """Reads whole files and members of zip archives, which stay open until `close`. Threads may share one."""
+    """Reads whole files and members of zip archives, which stay open until `close`. Threads can share a reader."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -95,7 +95,7 @@ class ByteReader:
                 regular_size(name, _PATHS)
             self._require_size(name, found.st_size)
             content = os.read(handle, found.st_size + 1)
-            while more := os.read(handle, _MORE_BYTES):  # it grows, or is so large that a read gives a part of it
+            while more := os.read(handle, _MORE_BYTES):  # it grows, or is too large for a single read
                 content += more
         except OSError as error:
             raise DataError(f"{name}: cannot be read ({error.strerror})") from error
@@ -130,7 +130,7 @@ class ByteReader:
                 self._parquets[location.file] = open_parquet([Path(location.file)], has_labels=False)
         found, row = self._parquets[location.file], location.member.removeprefix("row ")
         if not row.isdecimal() or not 1 <= int(row) <= len(found):
-            raise MissingDataError(f"{location}: there is no such row; give `row 1` to `row {len(found)}`")
+            raise MissingDataError(f"{location}: there is no such row; use `row 1` to `row {len(found)}`")
         return found.read(int(row) - 1)
 
     def _read_from_tar(self, location: Location) -> bytes:
@@ -155,7 +155,7 @@ class ByteReader:
 
 
 def _opened(file: str) -> int:
-    """A handle of a file, or of the copy of what lies elsewhere, which may have made room for others just now."""
+    """An open handle of a file, or of the local copy of a remote one, which may have just been removed to make room."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     if "://" not in file:
         return os.open(file, flags)
@@ -177,7 +177,7 @@ def _read_part(location: Location) -> bytes:
     finally:
         os.close(handle)
     if len(content) != location.size:
-        raise FormatError(location, "", "the shard was cut off while it was read; get it again, and start anew")
+        raise FormatError(location, "", "the shard was truncated while it was read; get it again, and start over")
     return content
 
 
@@ -190,10 +190,10 @@ def _open_archive(path: Path) -> Zip:
 
 
 def regular_size(path: str | Path, hint: str) -> int:
-    """Its size in bytes. Refuse what is missing, a folder, or a device or pipe that could keep us waiting for ever."""
+    """The file's size in bytes. Refuses what is missing, a folder, and devices and pipes, which could block forever."""
     try:
         found = os.stat(path)  # noqa: PTH116  see `_read_file`
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise MissingDataError(f"{path}: {reason}; {hint}") from None
     if not stat.S_ISREG(found.st_mode):

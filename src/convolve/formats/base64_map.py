@@ -1,7 +1,7 @@
-"""CNTK's base64 map file: the images themselves, one a line, `label TAB base64` or `key TAB label TAB base64`.
+"""CNTK's base64 map file: the images themselves, one per line, `label TAB base64` or `key TAB label TAB base64`.
 
-Source: CNTK's Base64ImageDeserializer. The first line decides whether there are keys. Difference on purpose: an image
-that is no base64 is an error here, where CNTK warns and leaves it out.
+Source: CNTK's Base64ImageDeserializer. The first line decides whether there are keys. A deliberate difference: an image
+that is not base64 is an error here; CNTK warns and skips it.
 """
 
 import base64
@@ -25,9 +25,9 @@ _MAX_LINE_BYTES = MAX_BYTES // 3 * 4 + 1024
 
 @dataclass(frozen=True, eq=False)
 class Base64Map:
-    """Labels, and where each image's text begins and ends in `file`, in bytes: the images stay on the disk.
+    """Labels, and where each image's text begins and ends in `file`, in bytes: the images stay on disk.
 
-    `keys_N`: what the images are called, where the lines begin with a key.
+    `keys_N`: the names of the images, if the lines begin with keys.
     """
 
     file: Path
@@ -39,34 +39,34 @@ class Base64Map:
         return len(self.labels_N)
 
     def read(self, index: int) -> bytes:
-        """The bytes of image `index` (a JPEG file, say). `FormatError` where the text is no base64."""
+        """The bytes of image `index` (a JPEG file, for example). Raises `FormatError` if the text is not base64."""
         start, end = map(int, self.ranges_N2[index])
         with open_ordinary(self.file) as file:
             file.seek(start)
             text = file.read(end - start)
         try:
-            return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)  # CNTK forgives missing padding too
+            return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)  # CNTK accepts missing padding too
         except binascii.Error as error:
-            raise FormatError(self.file, f"byte {start}", f"the image is no base64 ({error})") from None
+            raise FormatError(self.file, f"byte {start}", f"the image is not base64 ({error})") from None
 
     def place(self, index: int) -> str:
         """Where in the file the text of image `index` begins, for messages."""
         return f"{self.file}: byte {self.ranges_N2[index, 0]}"
 
     def identity(self) -> bytes:
-        """What tells this list from others, wherever it lies."""
+        """Bytes that identify this list, independent of its location."""
         return self.ranges_N2.tobytes()
 
 
 def read_base64_map(path: str | Path, classes: int | None = None) -> Base64Map:
-    """Index the file in one pass; with `classes` every label must be below it. `FormatError` names the line."""
+    """Index the file in one pass; with `classes`, every label must be below it. `FormatError` names the line."""
     labels, ranges, keys = array("q"), array("q"), array("Q")
     lines_read, has_key = 0, None
     with open_lines(path) as file:
         start = file.tell()
         try:
             for line in read_lines(file, _MAX_LINE_BYTES):
-                if not line.isspace():  # CNTK forgives empty lines here
+                if not line.isspace():  # CNTK ignores empty lines here
                     if has_key is None:
                         has_key = line.count(b"\t") > 1
                     key, label, image_start, image_end = _columns(line, has_key)
@@ -90,6 +90,6 @@ def _columns(line: bytes, has_key: bool) -> tuple[int, bytes, int, int]:
     image_end = len(line.rstrip())
     if not image_start or image_start >= image_end:
         form = "key TAB label TAB base64" if has_key else "label TAB base64"
-        raise BadLine(f"`{form}` is expected, as in the first line; it is {show(line)}")
+        raise BadLine(f"`{form}` is expected, as in the first line; got {show(line)}")
     key = parse_key(line[: label_start - 1]) if has_key else 0
     return key, line[label_start : image_start - 1], image_start, image_end

@@ -20,12 +20,12 @@ from convolve.errors import DataError, FormatError
 from convolve.formats.lmdb import DATA_FILE, lmdb_records
 from convolve.formats.wire import BYTES, VARINT, WireReader
 
-_MOST_FIELDS = 1000  # of one record; Caffe writes seven, but for floats that are not packed
+_MOST_FIELDS = 1000  # of one record; Caffe writes seven, except for unpacked floats
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _ENCODED = 1, 2, 3, 4, 5, 7
 
 
 class Datum(NamedTuple):
-    """The image lies in [start, stop)."""
+    """The image's bytes are [start, stop)."""
 
     channels: int
     height: int
@@ -38,7 +38,7 @@ class Datum(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CaffeLmdb:
-    """The records in `file` under their `keys`, in whose order Caffe reads; the images stay there.
+    """The records in `file` under their `keys`, in Caffe's reading order; the images stay on disk.
 
     `ranges_N2`: where each record begins and ends, in bytes.
     """
@@ -52,7 +52,7 @@ class CaffeLmdb:
         return len(self.keys)
 
     def read(self, index: int) -> bytes:
-        """The bytes of image `index`, as a file would have them: plain pixels become a PNM file."""
+        """The bytes of image `index`, as an image file: plain pixels become a PNM file."""
         start, end = map(int, self.ranges_N2[index])
         with open_ordinary(self.file) as file:
             file.seek(start)
@@ -60,11 +60,11 @@ class CaffeLmdb:
         return _as_file(record, self.place(index))
 
     def place(self, index: int) -> str:
-        """How messages call image `index`."""
+        """The name of image `index` in messages."""
         return _place(self.file, self.keys[index])
 
     def identity(self) -> bytes:
-        """What tells these records from others, wherever they lie."""
+        """Bytes that identify these records, independent of their location."""
         return b"\n".join(self.keys) + self.ranges_N2.tobytes()
 
 
@@ -92,7 +92,7 @@ def _place(path: Path, key: bytes) -> str:
 
 
 def _datum(data: bytes | mmap.mmap, start: int, stop: int, place: str) -> Datum:
-    """The fields of the record in [start, stop), whose last one counts where there are two, as in Protocol Buffers."""
+    """The fields of the record in [start, stop); of a repeated field, the last one counts, as in Protocol Buffers."""
     numbers = dict.fromkeys((_CHANNELS, _HEIGHT, _WIDTH, _LABEL, _ENCODED), 0)
     image = start, start
     try:
@@ -102,7 +102,7 @@ def _datum(data: bytes | mmap.mmap, start: int, stop: int, place: str) -> Datum:
             elif field.kind == BYTES and field.number == _DATA:
                 image = field.start, field.end
     except FormatError:
-        what = "this is no Datum of Caffe, or a damaged one; make the LMDB again"
+        what = "this is not a Datum of Caffe, or a damaged one; make the LMDB again"
         raise FormatError(place, "", what) from None
     label = numbers[_LABEL]
     if label >> 31:

@@ -16,7 +16,7 @@ from convolve.errors import FormatError, MissingDataError
 CLASSES = 10
 PIXELS = 3 * 32 * 32
 RECORD_BYTES = 1 + PIXELS
-MAX_BYTES = 1 << 30  # the official files have 31 MB each
+MAX_BYTES = 1 << 30  # bytes; the official files have 31 MB each
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class CifarBatch:
 
 
 def parse_cifar_binary(content: bytes, name: object) -> CifarBatch:
-    """Raises `FormatError` with the byte offset; `name` stands for the file in messages."""
+    """Raises `FormatError` with the byte offset; `name` is the file's name in messages."""
     if not content or len(content) % RECORD_BYTES:
-        form = f"a CIFAR-10 file holds whole records of {RECORD_BYTES} bytes, this one has {len(content)} bytes"
+        form = f"a CIFAR-10 file consists of records of {RECORD_BYTES} bytes, but this one has {len(content)} bytes"
         raise FormatError(name, f"byte {len(content) // RECORD_BYTES * RECORD_BYTES}", form)
     records = np.frombuffer(content, np.uint8).reshape(-1, RECORD_BYTES)
     wrong = np.flatnonzero(records[:, 0] >= CLASSES)
@@ -41,7 +41,7 @@ def parse_cifar_binary(content: bytes, name: object) -> CifarBatch:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The whole file, which must be a file of at most 1 GiB."""
+    """The bytes of a file of at most 1 GiB."""
     file = Path(path)
     if not file.is_file():
         raise MissingDataError(f"{path}: no such file; unpack the official archive and name its folder with --data")

@@ -1,5 +1,5 @@
-"""Numbers in columns, a sample on each line, as CNTK's UCIFastReader takes them: the label and the features stand in
-columns of their own."""
+"""Numbers in columns, one sample per line, as CNTK's UCIFastReader reads them: label and features have columns of their
+own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from convolve.atomic import open_ordinary, read_ordinary
 from convolve.errors import FormatError, MissingDataError
 
-_MOST_BYTES = 1 << 24  # of a mapping file
+_MOST_BYTES = 1 << 24  # bytes of a mapping file
 
 # Legend: N samples, D values of a sample.
 
@@ -21,8 +21,8 @@ _MOST_BYTES = 1 << 24  # of a mapping file
 @dataclass(frozen=True)
 class Columns:
     """`dim` features from column `start` on, the label in column `label`: one of so many `classes`, or, if these are 0,
-    the numbers of `label_dim` columns. `mapping` is a file with the words that stand for the classes, one on each line,
-    "" where they are numbered; `delimiter` "" are blanks, or commas without any."""
+    the numbers of `label_dim` columns. `mapping` is a file with the label of each class, one per line, or "" if classes
+    are numbered; `delimiter` "" means blanks, or commas if there are none."""
 
     file: str
     start: int
@@ -35,7 +35,7 @@ class Columns:
 
 
 def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(features_ND, bytes where all of them are, labels_N or numbers_NK). Raises `FormatError` with the line."""
+    """(features_ND, bytes if all fit, labels_N or numbers_NK). Raises `FormatError` with the line."""
     path = Path(columns.file)
     delimiter = columns.delimiter or _delimiter(path)
     features_ND = _read(path, delimiter, range(columns.start, columns.start + columns.dim), np.float32)
@@ -68,22 +68,22 @@ def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any)
 
 
 def _fault(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any, error: Exception) -> FormatError:
-    """The first line that is not as it should be, in words."""
+    """The first line that is wrong, as an error."""
     text = read_ordinary(path).decode("utf-8", "replace")
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.split(delimiter)
         if line.strip() and len(words) <= max(columns):
-            return FormatError(path, f"line {number}", f"{len(words)} columns, {max(columns) + 1} are wanted")
+            return FormatError(path, f"line {number}", f"{len(words)} columns, but {max(columns) + 1} are needed")
         for column in columns if line.strip() and dtype is not str else ():
             try:
                 float(words[column])
             except ValueError:
-                return FormatError(path, f"line {number}, column {column + 1}", f"no number: {words[column][:40]!r}")
+                return FormatError(path, f"line {number}, column {column + 1}", f"not a number: {words[column][:40]!r}")
     return FormatError(path, "line 1", str(error)[:200])
 
 
 def _classes(columns: Columns) -> dict[str, int]:
-    """Label -> class: as the mapping file lists them, else numbers from 0 on."""
+    """Label -> class: in the order of the mapping file, otherwise numbers from 0."""
     numbers = {str(number): number for number in range(columns.classes)}
     path = Path(columns.mapping)
     if not columns.mapping:
@@ -104,5 +104,5 @@ def _labels(path: Path, words: list[str], classes: dict[str, int]) -> NDArray[np
     for number, word in enumerate(words, start=1):
         if word not in known:
             some = ", ".join([*classes][:5])
-            raise FormatError(path, f"sample {number}", f"the label {word[:40]!r} is none of {some}, ...")
+            raise FormatError(path, f"sample {number}", f"the label {word[:40]!r} is not among {some}, ...")
     return np.array([known[word] for word in words], np.int64)

@@ -1,6 +1,6 @@
 """CTF, CNTK's text format: reading in blocks of bounded size, reading whole, writing.
 
-The grammar, with all that CNTK forgives and refuses, is in `ctf_grammar`; `ctf_fast` takes its common case.
+The grammar, with everything that CNTK accepts and refuses, is in `ctf_grammar`; `ctf_fast` handles the common case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SEQUENCE_ID = re.compile(rb"([0-9]+)[^0-9]")
 
 
 class OtherDtypeError(FormatError):
-    """A number that the dtype of its stream does not hold."""
+    """A number that does not fit the dtype of its stream."""
 
 
 # Legend: N sequences, T samples of all those sequences one after another, D values of a sample, K classes.
@@ -39,12 +39,10 @@ class OtherDtypeError(FormatError):
 class CtfBlock:
     """Consecutive whole sequences of a file. For images each line is a sequence of one sample.
 
-    `samples`: for each stream its vectors (T, D), in the stream's dtype
-    `lengths`: for each stream how many of them each sequence has (N,)
-    `sample_counts_N`: how many samples CNTK counts for a sequence when it cuts minibatches
-    `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks
-    `lines_N`: the line, from 1, on which a sequence begins
-    `ids_N`: the ids of the sequences, uint64, where the lines have some
+    `samples`: for each stream its vectors (T, D), in the stream's dtype `lengths`: for each stream the number of
+    vectors in each sequence (N,) `sample_counts_N`: how many samples CNTK counts for a sequence when it forms
+    minibatches `byte_counts_N`: how many bytes a sequence takes in the file, which decides CNTK's chunks `lines_N`: the
+    line on which a sequence begins, from 1 `ids_N`: the ids of the sequences, uint64, if the lines have ids
     """
 
     samples: dict[str, np.ndarray]
@@ -63,8 +61,8 @@ def iter_ctf(
 ) -> Iterator[CtfBlock]:
     """The sequences of a CTF file, block by block, as CNTK 2.7 reads them with the options of the same names.
 
-    Raises `FormatError` with line and column at the first error beyond `max_errors`. A sequence without one of the
-    streams is always refused. Memory: a block, and the text of the longest sequence.
+    Raises `FormatError` with line and column at the first error beyond `max_errors`. A sequence that lacks one of the
+    streams is always refused. Memory: one block, and the text of the longest sequence.
     """
     reader = _Reader(path, streams, max_errors)
     empty = True
@@ -76,7 +74,7 @@ def iter_ctf(
             empty = False
             yield block
     if empty:
-        raise FormatError(path, "", "no line has the stream that defines the minibatch size; correct its name")
+        raise FormatError(path, "", "no line has the stream that defines the minibatch size; check its name")
 
 
 def read_ctf(
@@ -87,7 +85,7 @@ def read_ctf(
     Otherwise like `iter_ctf`. Memory: the arrays themselves and one block.
     """
     blocks = iter_ctf(path, streams, skip_sequence_ids=skip_sequence_ids, max_errors=max_errors)
-    first = next(blocks)  # what is no CTF file is refused before memory is asked for
+    first = next(blocks)  # reject other files before memory is allocated
     with open_ordinary(path) as file:
         most = 1 + sum(piece.count(b"\n") for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
     samples = {stream.name: np.empty((most, stream.dim), stream.dtype) for stream in streams}
@@ -97,7 +95,7 @@ def read_ctf(
         for name, lengths_N in block.lengths.items():
             if (lengths_N != 1).any():
                 n = int(np.argmax(lengths_N != 1))
-                what = f"expected one sample a sequence, but the one that begins here has {lengths_N[n]} of {name!r}"
+                what = f"expected one sample per sequence, but the one that begins here has {lengths_N[n]} of {name!r}"
                 raise FormatError(path, f"line {block.lines_N[n]}, column 1", f"{what}; split it")
             samples[name][count : count + len(block)] = block.samples[name]
         parts.append((block.sample_counts_N, block.byte_counts_N, block.lines_N))
@@ -114,21 +112,21 @@ def write_ctf(
     class_count: int,
     lines: Iterable[bytes] | None = None,
 ) -> None:
-    """Write the `ctf_lines` of all samples; `lines`: these, where somebody has them already. Atomic.
+    """Write the `ctf_lines` of all samples, or these `lines`.
 
-    Raises `DataError` where labels and features do not fit together.
+    Atomic. Raises `DataError` if labels and features do not fit together.
     """
     if len(labels_N) != len(features_ND):
         raise DataError(f"cannot write {path}: {len(labels_N)} labels for {len(features_ND)} samples")
     if ((labels_N < 0) | (labels_N >= class_count)).any():
-        reach = f"labels reach from {labels_N.min()} to {labels_N.max()}"
+        reach = f"labels range from {labels_N.min()} to {labels_N.max()}"
         raise DataError(f"cannot write {path}: {reach}, but {class_count} classes have 0..{class_count - 1}")
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.writelines(ctf_lines(labels_N, features_ND, class_count) if lines is None else lines)
 
 
 def ctf_lines(labels_N: np.ndarray, features_ND: np.ndarray, class_count: int) -> Iterator[bytes]:
-    """A line `|labels <one-hot> |features <values>` for each sample, as CNTK's own data sets have it, some at a time.
+    """A line `|labels <one-hot> |features <values>` for each sample, as in CNTK's own data sets, several at a time.
 
     `features_ND` is uint8.
     """
@@ -148,7 +146,7 @@ class _Text:
 
 
 def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[int, bool]:
-    """Move `file` to the first sequence; return its line number and whether the lines begin with sequence ids."""
+    """Move `file` to the first sequence; return its line number and whether lines begin with sequence ids."""
     head = file.read(3)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise FormatError(path, "byte 0", "this is UTF-16 text; save it as ASCII or UTF-8")
@@ -169,7 +167,7 @@ def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[i
 
 
 def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[CtfBlock]:
-    """Every line is a sequence."""
+    """Every line is a sequence of its own."""
     while lines := file.readlines(_PIECE_BYTES):
         block = reader.regular_block(lines, first_line)
         texts = (_Text(number, [line]) for number, line in enumerate(lines, first_line))
@@ -178,14 +176,14 @@ def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[Ctf
 
 
 def _sequences_by_id(path: str | Path, file: BinaryIO, first_line: int) -> Iterator[_Text]:
-    """Consecutive lines with the same id, or without one, belong together."""
+    """Consecutive lines with the same id, or without one, form a sequence."""
     current = b""
     text = _Text(first_line, [], 0)
     for number, line in enumerate(file, first_line):
         match = _SEQUENCE_ID.match(line)
         key = match[1].lstrip(b"0") if match else current
         if len(key) > _ID_DIGITS or (len(key) == _ID_DIGITS and int(key) >= 1 << 64):
-            what = "a sequence id of more than 64 bits, which CNTK refuses too; number the sequences anew"
+            what = "a sequence id of more than 64 bits, which CNTK also refuses; renumber the sequences"
             raise FormatError(path, f"line {number}, column 1", what)
         if key != current or not text.lines:
             if text.lines:
@@ -206,7 +204,7 @@ class _Reader:
         main_tokens = [s.token for s in streams if s.defines_mb_size]
         if len(main_tokens) > 1:
             raise UsageError(f"only one stream can define the minibatch size, got {b', '.join(main_tokens).decode()}")
-        # A line counts if it has the main stream; like CNTK's index, this takes it for granted in a comment too.
+        # A line counts if it has the main stream; like CNTK's index, this also accepts its name in a comment.
         main = b"".join(rb"\|" + re.escape(token) + rb"(?:[\x00-\x20|\x80-\xff]|\Z)" for token in main_tokens)
         self._counted = re.compile(main)
         self._path = path
@@ -214,7 +212,7 @@ class _Reader:
         self._parser = SequenceParser(path, streams, max_errors)
 
     def regular_block(self, lines: list[bytes], first_line: int) -> CtfBlock | None:
-        """Many lines, each a sequence of one sample, in one stroke where that can be."""
+        """Many lines at once, if each is a sequence of one sample."""
         regular = parse_regular_lines(lines, self._streams)
         if regular is None:
             return None
@@ -225,7 +223,7 @@ class _Reader:
         return CtfBlock(samples, {s.name: ones_N for s in self._streams}, ones_N, bytes_N, lines_N)
 
     def blocks(self, texts: Iterable[_Text]) -> Iterator[CtfBlock]:
-        """Whatever the grammar allows, sequence by sequence."""
+        """Everything the grammar allows, sequence by sequence."""
         done: list[tuple[_Text, int, list[Samples]]] = []
         values = 0
         for text in texts:
@@ -257,19 +255,19 @@ class _Reader:
         )
 
     def _fitted(self, stream: StreamSpec, rows_TD: np.ndarray, lines_T: np.ndarray) -> np.ndarray:
-        """`rows_TD` in the dtype that the stream is wanted in."""
+        """`rows_TD` in the stream's dtype."""
         with np.errstate(invalid="ignore", over="ignore"):
             fitted_TD: np.ndarray = rows_TD.astype(stream.dtype)
         if (changed_TD := fitted_TD != rows_TD).any():
             t, d = np.argwhere(changed_TD)[0]
-            what = f"value {d + 1} of stream {stream.name!r}, {rows_TD[t, d]:g}, is no {np.dtype(stream.dtype)}"
+            what = f"value {d + 1} of stream {stream.name!r}, {rows_TD[t, d]:g}, does not fit {np.dtype(stream.dtype)}"
             raise OtherDtypeError(self._path, f"line {lines_T[t]}", f"{what}; correct it, or read float32")
         return fitted_TD
 
 
 def _lines(columns: dict[bytes, np.ndarray]) -> bytes:
-    """The text of lines whose values (lines, D) of uint8 stand behind the keys."""
-    texts = np.array([f" {value}" for value in range(256)], "S4")  # ends in zero bytes, which are left out at last
+    """The text of lines whose values (lines, D) of uint8 follow the keys."""
+    texts = np.array([f" {value}" for value in range(256)], "S4")  # ends in zero bytes, which are removed at the end
     parts = []
     for name, values in columns.items():
         parts.append(np.broadcast_to(np.frombuffer(name, np.uint8), (len(values), len(name))))

@@ -1,6 +1,6 @@
-"""The common case of CTF, many lines at once: whole numbers, every line with the same streams in the same order.
+"""The common case of CTF, many lines at once: whole numbers, with the same streams in the same order on every line.
 
-Whatever is not plainly that, damaged or not, is left to `ctf_grammar`; what is parsed here, it parses the same.
+Anything else, damaged or not, is left to `ctf_grammar`; both give the same result.
 """
 
 import re
@@ -11,13 +11,13 @@ import numpy as np
 from convolve.formats.ctf_grammar import StreamSpec
 
 _NAMES = re.compile(rb"\|([!-{}~\x7f]+)")
-_MOST_DIGITS = 4  # so that every number fits into 16 bits
+_MOST_DIGITS = 4  # so that every number fits in 16 bits
 
-# Legend: L lines, S streams of a line, I characters of the text, V numbers in it (those in names too).
+# Legend: L lines, S streams of a line, I characters of the text, V numbers in it (including those in names).
 
 
 def parse_regular_lines(lines: Sequence[bytes], streams: Sequence[StreamSpec]) -> list[np.ndarray] | None:
-    """Samples (L, dim), uint16, of each of the dense `streams`, or None where the general parser is needed."""
+    """Samples (L, dim), uint16, of each of the dense `streams`, or None if the general parser is needed."""
     names = _NAMES.findall(lines[0])
     if any(stream.sparse or names.count(stream.token) != 1 for stream in streams):
         return None
@@ -43,9 +43,9 @@ def parse_regular_lines(lines: Sequence[bytes], streams: Sequence[StreamSpec]) -
 
 
 def _values_at_last_digits(digits_I: np.ndarray, is_digit_I: np.ndarray) -> np.ndarray | None:
-    """An array (I,), uint16, with the value of each number at its last digit; None if one has too many digits."""
+    """An array (I,), uint16, with the value of each number at its last digit; None if a number has too many digits."""
     values_I = digits_I.astype(np.uint16)
-    is_number = is_digit_I  # whether a place and the next `power` are all digits
+    is_number = is_digit_I  # whether a position and the next `power` are all digits
     for power in range(1, _MOST_DIGITS + 1):
         is_number = is_number[:-1] & is_digit_I[power:]
         if not is_number.any():

@@ -1,4 +1,4 @@
-"""The grammar of CNTK's text format (CTF), sequence by sequence, exactly as CNTK 2.7's reader takes or refuses it.
+"""The grammar of CNTK's text format (CTF), sequence by sequence, exactly as CNTK 2.7's reader accepts or refuses it.
 
     file     := [UTF-8 byte order mark] white space { line }
     line     := [sequence id] { sample | comment } LF       the last LF may be missing
@@ -40,7 +40,7 @@ class StreamSpec:
     """A stream to read: vectors of `dim` values, called `alias` in the file (default: `name`).
 
     Only lines that have the stream with `defines_mb_size` are counted, and sequences without it are left out.
-    Values are delivered as `dtype`; one that does not fit is refused, never rounded or wrapped.
+    Values are returned as `dtype`; one that does not fit is refused, never rounded or wrapped.
     """
 
     name: str
@@ -54,7 +54,7 @@ class StreamSpec:
         if self.dim < 1:
             raise UsageError(f"stream {self.name!r}: the dimension must be at least 1, got {self.dim}")
         if not _NAME.fullmatch(self.token) or self.token[:1] in (b"", b"#"):
-            rule = "printable ASCII without blanks or '|', not beginning with '#'"
+            rule = "printable ASCII without blanks or '|', and must not begin with '#'"
             raise UsageError(f"stream {self.name!r}: its name in a CTF file must be {rule}")
 
     @property
@@ -65,17 +65,17 @@ class StreamSpec:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one sequence holds of one stream: float32 vectors, and the line that each stands on."""
+    """One sequence's samples of one stream: float32 vectors, and the line of each."""
 
     rows: list[np.ndarray] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
 
 
 class SequenceParser:
-    """Parses one sequence after another; `max_errors` is the budget of mistakes for the whole file.
+    """Parses one sequence after another; `max_errors` is the number of errors tolerated in the whole file.
 
-    A last line without LF obeys the same rules as all others, where CNTK drops what is too much; only a stream that
-    has no value at all is a mistake there, as it is for CNTK.
+    A last line without LF follows the same rules as all others (CNTK drops excess values there); as in CNTK, only a
+    stream without any value is an error there.
     """
 
     def __init__(self, path: object, streams: Sequence[StreamSpec], max_errors: int) -> None:
@@ -86,10 +86,10 @@ class SequenceParser:
         self._max_errors = self._errors_left = max_errors
 
     def parse(self, lines: Sequence[bytes], first_line: int, expected: int) -> list[Samples]:
-        """What the sequence on `lines` holds of each stream.
+        """The samples of each stream in the sequence on `lines`.
 
         The longest stream, or the one that defines the minibatch size, must have `expected` samples.
-        Raises `FormatError` with line and column at the first mistake beyond the budget.
+        Raises `FormatError` with line and column at the first error beyond `max_errors`.
         """
         found = {name: Samples() for name in self._streams}
         for number, line in enumerate(lines, first_line):
@@ -106,7 +106,7 @@ class SequenceParser:
         return list(found.values())
 
     def _parse_line(self, line: bytes, number: int, found: dict[bytes, Samples]) -> int:
-        """Put the samples of `line` into `found` and return how many there were."""
+        """Add the samples of `line` to `found`; return how many there were."""
         count = 0
         position = _end(_DIGITS, line, 0)
         while (position := _end(_BLANKS, line, position)) < len(line) and line[position] != ord("\n"):
@@ -125,19 +125,19 @@ class SequenceParser:
         return count
 
     def _parse_name(self, line: bytes, start: int) -> tuple[bytes, int]:
-        """The name behind the "|" at `start`, and where it ends; that of a comment begins with "#"."""
+        """The name after the "|" at `start`, and where it ends; that of a comment begins with "#"."""
         if line[start] != ord("|"):
             raise _Mistake(start, f"expected '|' and the name of a stream, got {chr(line[start])!r}; correct the line")
         end = _end(_NAME, line, start + 1)
         name = line[start + 1 : end]
-        # CNTK forgives a cut-off name only where it is longer than all that it looks for.
+        # CNTK accepts a truncated name only if it is longer than every name that it looks for.
         cut_off = end == len(line) and len(name) <= max(map(len, self._streams)) and not name.startswith(b"#")
         if not name or cut_off:
             raise _Mistake(end, "expected the name of a stream and its values after '|'; complete the line")
         return name, end
 
     def _tolerate(self, line: int, position: int, what: str) -> None:
-        """Take one mistake off the budget, or refuse the file at byte `position` (from 0) of `line`."""
+        """Count one error, or refuse the file at byte `position` (from 0) of `line`."""
         if self._errors_left == 0:
             if self._max_errors:
                 what = f"one error more than max_errors={self._max_errors}: {what}"
@@ -162,7 +162,7 @@ def _parse_row(stream: StreamSpec, line: bytes, start: int) -> tuple[np.ndarray,
     if not stream.sparse and len(values) > stream.dim:
         raise _Mistake(start, f"{where} has {len(values)} values, its dimension is {stream.dim}; correct one")
     row = np.zeros(stream.dim, np.float32)
-    with np.errstate(over="ignore"):  # like CNTK: what float32 cannot hold is infinite
+    with np.errstate(over="ignore"):  # as in CNTK: values too large for float32 become infinite
         if not stream.sparse:
             row[: len(values)] = [_number(value) for value in values]
             return row, end
@@ -174,9 +174,9 @@ def _parse_row(stream: StreamSpec, line: bytes, start: int) -> tuple[np.ndarray,
     return row, end
 
 
-@lru_cache(maxsize=4096)  # pixels repeat
+@lru_cache(maxsize=4096)  # pixel values repeat
 def _number(token: bytes) -> float:
-    """The value of a number, with CNTK's roundings: digits are gathered in double precision from left to right."""
+    """The value of a number, with CNTK's rounding: digits are accumulated in double precision from left to right."""
     mantissa, _, exponent = token.lower().partition(b"e")
     whole, _, fraction = mantissa.lstrip(b"+-").partition(b".")
     value = _double(whole)
@@ -195,11 +195,11 @@ def _double(text: bytes) -> float:
 
 
 def _end(pattern: re.Pattern[bytes], line: bytes, position: int) -> int:
-    """Where the longest match at `position` ends; for patterns that match nothing at worst."""
+    """The end of the longest match at `position`; for patterns that can match nothing."""
     match = pattern.match(line, position)
     return match.end() if match else position
 
 
 def _word(line: bytes, position: int) -> str:
-    """What stands at `position`, for an error message."""
+    """The text at `position`, for an error message."""
     return re.split(r"[\s|]", line[position : position + 20].decode("latin-1"), maxsplit=1)[0]

@@ -1,7 +1,8 @@
 """Encoded image -> its pixels, its planes.
 
-The pixels are 8 bits, blue-green-red or gray, as OpenCV decodes them, and so CNTK's reader. Transparency is dropped, 16
-bits become 8, of an animation the first picture counts. docs/reference/data.md has the rules for each kind.
+The pixels are 8 bits, blue-green-red or gray, as OpenCV, and therefore CNTK's reader, decodes them. Transparency is
+dropped, 16 bits become 8, and an animation becomes its first picture. docs/reference/data.md has the rules for each
+kind.
 """
 
 import functools
@@ -17,22 +18,22 @@ from convolve.formats.archive import Location
 from convolve.formats.image_header import ON_ITS_SIDE, UPRIGHT, Header, read_header
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
-# exif: turned as EXIF says, as every viewer shows it. stored: as the pixels lie in the file. cntk: as CNTK's image
-# reader, which turns images in files of their own, but not those in zip archives and in base64.
+# exif: rotated as EXIF says, as every viewer does. stored: as the pixels are stored in the file. cntk: as CNTK's image
+# reader, which rotates images in files of their own, but not those in zip archives and in base64.
 Orientation = Literal["exif", "stored", "cntk"]
 
 MAX_PIXELS = 1 << 26  # 8192 x 8192: 201 MB decoded
 MOST_PIXELS = 1 << 30  # OpenCV decodes no larger images, in whatever size
 # A progressive JPEG file is held whole while it is decoded, at two bytes a sample: so many times `max_pixels`.
 _PROGRESSIVE_FACTOR = 2
-# For the whole size, a half, a quarter, an eighth: OpenCV's flags for color and for gray.
+# For the full size, a half, a quarter, an eighth: OpenCV's flags for color and for gray.
 _FLAGS = {
     1: (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE),
     2: (cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
     4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
     8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
 }
-# EXIF's orientations as OpenCV's flips (1: left and right, 0: top and bottom, -1: both), above 4 of the transpose.
+# EXIF's orientations as OpenCV's flips (1: left-right, 0: top-bottom, -1: both), from 5 on applied to the transpose.
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
@@ -40,9 +41,9 @@ _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 class Decoding:
     """How encoded images become pixels.
 
-    `gray`, else blue, green and red. Of what has more than `max_pixels`, a JPEG image is decoded at a half, a quarter
-    or an eighth, and others are refused. A JPEG image that stays at least `min_size` (height, width) is decoded smaller
-    too, which takes a fraction of the time.
+    `gray`, otherwise blue, green and red. A JPEG image of more than `max_pixels` is decoded at a half, a quarter or an
+    eighth of its size; other kinds are refused. A JPEG image is also decoded at a smaller size if that is at least
+    `min_size` (height, width), which takes a fraction of the time.
     """
 
     gray: bool = False
@@ -51,7 +52,7 @@ class Decoding:
     min_size: tuple[int, int] | None = None
 
     def of(self, location: object) -> Self:
-        """How an image is decoded that lies there: not turned by CNTK unless it is in a file of its own."""
+        """The decoding for an image at this location: CNTK rotates only images in files of their own."""
         if self.orientation != "cntk" or (isinstance(location, Location) and not location.member):
             return self
         return replace(self, orientation="stored")
@@ -61,12 +62,12 @@ DECODING = Decoding()
 
 
 def pixel_limit(megapixels: int | None) -> int:
-    """The limit that a user set, or the usual one."""
+    """The limit that a user set, or the default."""
     return MAX_PIXELS if megapixels is None else 1_000_000 * megapixels
 
 
 def decoded_size(encoded: bytes, name: object, decoding: Decoding) -> tuple[int, int]:
-    """(height, width) of what `decode_image` gives, but for a smaller version of it."""
+    """(height, width) of what `decode_image` gives, unless it decodes a smaller version."""
     header = read_header(encoded, name)
     return header.turned_size if _turns(header, decoding) else header.size
 
@@ -74,9 +75,9 @@ def decoded_size(encoded: bytes, name: object, decoding: Decoding) -> tuple[int,
 def decode_image(encoded: bytes, name: object, decoding: Decoding = DECODING) -> NDArray[np.uint8]:
     """The pixels, uint8 (H, W, C): blue, green and red, or one channel.
 
-    Raises `FormatError` for what is no image, or a damaged one, and `DataError` for one that is too large, before
-    memory is spent on it; `name` stands for the file in both. Damage inside the pixel data of a JPEG file goes unseen
-    where the decoder can go on: it then shows as wrong pixels.
+    Raises `FormatError` for anything but an image, or for a damaged one, and `DataError` for one that is too large,
+    before memory is allocated; `name` is the file's name in both. Damage inside the pixel data of a JPEG file is not
+    detected if the decoder can continue: some pixels are wrong then.
     """
     header = read_header(encoded, name)
     turns = _turns(header, decoding)
@@ -86,22 +87,22 @@ def decode_image(encoded: bytes, name: object, decoding: Decoding = DECODING) ->
     except (cv2.error, ValueError, OSError, RuntimeError, EOFError):
         pixels = None
     if pixels is None:
-        raise FormatError(name, "", "the image is damaged, or of a variant that is not decoded; save it anew")
+        raise FormatError(name, "", "the image is damaged, or of a variant that cannot be decoded; save it again")
     if sorted(pixels.shape[:2]) > sorted(-(-side // part) for side in header.size):
-        what = f"{pixels.shape[1]} x {pixels.shape[0]} pixels, where its header says {header.width} x {header.height}"
-        raise FormatError(name, "", f"the image has {what}; save it anew")
-    if turns and header.orientation != UPRIGHT and header.kind != "TIFF":  # which OpenCV turns
+        what = f"{pixels.shape[1]} x {pixels.shape[0]} pixels, but its header says {header.width} x {header.height}"
+        raise FormatError(name, "", f"the image has {what}; save it again")
+    if turns and header.orientation != UPRIGHT and header.kind != "TIFF":  # OpenCV rotates these itself
         pixels = _upright(pixels, header.orientation)
     return pixels.reshape(*pixels.shape[:2], 1 if decoding.gray else 3).astype(np.uint8, copy=False)
 
 
 def _turns(header: Header, decoding: Decoding) -> bool:
-    """Whether the image is turned: TIFF, AVIF and HEIC by all that read them, for there it is no note beside it."""
+    """Whether the image is rotated: TIFF, AVIF and HEIC always, since there the orientation is part of the image."""
     return decoding.orientation != "stored" or header.kind in ("TIFF", "AVIF", "HEIC")
 
 
 def _part(header: Header, size: tuple[int, int], decoding: Decoding, name: object) -> int:
-    """The part of the size to decode at, as 1, 2, 4 or 8. Raises `DataError` for what is too large in any."""
+    """The divisor of the size to decode at: 1, 2, 4 or 8. Raises `DataError` if the image is too large at all."""
     height, width = size
     limit, pixels, least = decoding.max_pixels, height * width, decoding.min_size
     is_jpeg = header.kind == "JPEG"
@@ -109,7 +110,7 @@ def _part(header: Header, size: tuple[int, int], decoding: Decoding, name: objec
     holds_all = MOST_PIXELS if not header.progressive else min(MOST_PIXELS, _PROGRESSIVE_FACTOR * limit)
     if too_large and (not is_jpeg or len(too_large) == len(_FLAGS) or pixels > holds_all):
         what = f"{header.width} x {header.height} pixels, more than the limit of {limit}"
-        raise DataError(f"{name}: {what}; make it smaller, or lift the limit with --max-megapixels")
+        raise DataError(f"{name}: {what}; make it smaller, or raise the limit with --max-megapixels")
     fits = [part for part in _FLAGS if part not in too_large]
     if least is None or not is_jpeg:
         return fits[0]
@@ -131,7 +132,7 @@ def _heic(encoded: bytes, gray: bool) -> NDArray[Any]:
 
 
 def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """The image turned from how it is stored to how it is to be seen, by EXIF's number: 2 to 8."""
+    """The image rotated from its stored to its upright orientation, by EXIF's number: 2 to 8."""
     if orientation >= ON_ITS_SIDE:
         pixels = cv2.transpose(pixels)
     return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
@@ -144,8 +145,8 @@ def _silence_opencv() -> None:
 
 
 def without_color(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """One channel where all are the same: an image without color, however it is stored."""
-    first_HW = image_HWC[:, :, 0]  # plane by plane: comparing pixel by pixel takes longer than decoding them
+    """One channel if all are equal: an image without color, however it is stored."""
+    first_HW = image_HWC[:, :, 0]  # compare plane by plane: pixel by pixel takes longer than decoding
     is_gray = all(np.array_equal(first_HW, image_HWC[:, :, c]) for c in range(1, image_HWC.shape[2]))
     return image_HWC[:, :, :1] if is_gray else image_HWC
 
@@ -153,7 +154,7 @@ def without_color(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def to_planes(image_HWC: Pixels, channels: int) -> Pixels:
     """An image, gray or BGR, as one gray plane or three of red, green and blue: (C, H, W).
 
-    In memory red, green and blue of a pixel stay together, as networks take them: batches keep that layout.
+    In memory, red, green and blue of a pixel stay adjacent, as networks need them: batches keep that layout.
     """
     is_gray = image_HWC.shape[2] == 1
     if channels == 1:

@@ -1,17 +1,17 @@
-"""When and with which camera a photograph was taken, out of its EXIF block."""
+"""When and with which camera a photograph was taken, from its EXIF block."""
 
 import struct
 from datetime import datetime
 
 _START = b"Exif\0\0"
-_SEARCHED = 1 << 16  # a JPEG segment is no longer, and EXIF's is the first or second one
+_SEARCHED = 1 << 16  # a JPEG segment cannot be longer, and EXIF's is the first or second one
 _MAKE, _MODEL, _EXIF_IFD, _TAKEN, _SERIAL = 0x010F, 0x0110, 0x8769, 0x9003, 0xA431
 _TEXT, _OFFSET = 2, 4  # types of a value
 _LONGEST = 256  # bytes of a text
 
 
 def capture(encoded: bytes) -> tuple[str, float] | None:
-    """(the camera, the second of its clock) of a photograph; None where its file does not say both."""
+    """(the camera, the second of its clock) of a photograph; None if its file lacks either."""
     start = encoded.find(_START, 0, _SEARCHED)
     if start < 0:
         return None
@@ -28,7 +28,7 @@ def capture(encoded: bytes) -> tuple[str, float] | None:
 
 
 def _texts(block: bytes, order: str, at: int, depth: int = 0) -> dict[int, str]:
-    """The texts of the directory `at` a byte, and of EXIF's own, which it leads to."""
+    """The texts of the directory at byte `at`, and of EXIF's own directory, to which it points."""
     found: dict[int, str] = {}
     (count,) = struct.unpack_from(f"{order}H", block, at)
     for entry in range(at + 2, at + 2 + 12 * count, 12):

@@ -1,4 +1,4 @@
-"""IDX, the format of the MNIST files: a big-endian array behind a small header. Plain or gzip, told apart by content.
+"""IDX, the format of the MNIST files: a big-endian array after a small header. Plain or gzip, distinguished by content.
 
     bytes 0, 1   zero
     byte 2       type of the values, see `_DTYPES`
@@ -23,8 +23,8 @@ from convolve.errors import FormatError
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _PIECE_BYTES = 1 << 20
-_MOST_DIMENSIONS = 64  # of an array of numpy
-# Numbers of images get ten times smaller by packing; more of them is a file that is made to fill the memory.
+_MOST_DIMENSIONS = 64  # the maximum of a numpy array
+# Numbers of images compress about ten times; larger ones come from a file that is made to fill the memory.
 _ALWAYS_BYTES, _MOST_TIMES = 1 << 28, 200
 _AGAIN = "download or copy the file again"
 
@@ -32,8 +32,8 @@ _AGAIN = "download or copy the file again"
 def read_idx(path: str | Path) -> np.ndarray:
     """The array of an IDX file, in native byte order.
 
-    Raises `FormatError` with the byte offset (of the unpacked data) where the header is wrong, or where it
-    promises more or fewer values than the file holds; never allocates more than about what the file holds.
+    Raises `FormatError` with the byte offset (in the unpacked data) if the header is wrong, or promises more or fewer
+    values than the file holds; memory never exceeds about the size of the data.
     """
     with open_ordinary(path) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
@@ -57,7 +57,7 @@ def _read(path: str | Path, file: io.BufferedIOBase, most_bytes: int) -> np.ndar
         raise FormatError(path, f"byte {start}", what)
     if len(values) != expected:
         promise = f"expected {' x '.join(map(str, shape))} values of {dtype.itemsize} bytes from byte {start} on"
-        what = "but the file ends here" if len(values) < expected else "but the file goes on"
+        what = "but the file ends here" if len(values) < expected else "but the file has more"
         raise FormatError(path, f"byte {start + min(len(values), expected)}", f"{promise}, {what}; {_AGAIN}")
     return np.frombuffer(values, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
@@ -80,7 +80,7 @@ def _read_header(path: str | Path, file: io.BufferedIOBase) -> tuple[tuple[int, 
 
 
 def _read_at_most(file: io.BufferedIOBase, limit: int) -> bytearray:
-    """Grows with what is there, because the header may claim anything."""
+    """Grows with the data that is there, because the header may claim any size."""
     content = bytearray()
     while piece := file.read(min(_PIECE_BYTES, limit - len(content))):
         content += piece

@@ -1,7 +1,7 @@
-"""What the header of an encoded image says, before memory is spent on its pixels: its size, and which way is up.
+"""The header of an encoded image, read before memory is allocated for its pixels: its size and its orientation.
 
-JPEG and PNG files are also checked for being whole: decoders fill what is missing with gray, and print their opinion
-of it to stderr.
+JPEG and PNG files are also checked for completeness: decoders fill missing parts with gray, and print warnings to
+stderr.
 """
 
 import re
@@ -16,10 +16,10 @@ from convolve.formats.image_kind import HEAD_BYTES, decoded_kinds, image_kind
 UPRIGHT = 1  # of EXIF's eight orientations
 ON_ITS_SIDE = 5  # and those above: height and width change places
 
-# The JPEG standard (ITU-T T.81) does not limit the scans of a progressive image, each of which goes over all its
+# The JPEG standard (ITU-T T.81) does not limit the number of scans of a progressive image, each of which covers all its
 # pixels. Encoders write about ten.
 MAX_SCANS = 100
-MAX_TILE_PIXELS = 1 << 24  # a TIFF tile is decoded whole, even where the image is smaller
+MAX_TILE_PIXELS = 1 << 24  # a TIFF tile is decoded completely, even if the image is smaller
 
 _JPEG_MARKER = re.compile(rb"\xff([\x01-\xfe])")  # what stands between two segments is skipped, as libjpeg does
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..15 without DHT, JPG and DAC
@@ -44,10 +44,11 @@ _TURNED = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`height` and `width` in pixels as they are stored. `orientation`: EXIF's number of how they are to be turned.
+    """`height` and `width` in pixels as they are stored.
 
-    `kind`: see `image_kind`. A `progressive` JPEG file takes memory for all its pixels, in whatever size it is decoded.
-    `has_alpha`: parts of it may be transparent (of PNG, WebP and TIFF).
+    `orientation`: EXIF's number for how to rotate them. `kind`: see `image_kind`. A `progressive` JPEG file needs
+    memory for all its pixels, at whatever size it is decoded. `has_alpha`: parts may be transparent (PNG, WebP and
+    TIFF).
     """
 
     kind: str
@@ -59,17 +60,17 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(height, width), as they are stored."""
+        """(height, width), as stored."""
         return self.height, self.width
 
     @property
     def turned_size(self) -> tuple[int, int]:
-        """(height, width), the right way up."""
+        """(height, width), after rotation."""
         return (self.width, self.height) if self.orientation >= ON_ITS_SIDE else self.size
 
 
 def orientation(encoded: bytes) -> int:
-    """EXIF's orientation, 1 to 8; 1, upright, where the image carries none, or is no image."""
+    """EXIF's orientation, 1 to 8; 1, upright, if the image has none, or is not an image."""
     try:
         return read_header(encoded, "").orientation
     except FormatError:
@@ -77,20 +78,20 @@ def orientation(encoded: bytes) -> int:
 
 
 def read_header(encoded: bytes, name: object) -> Header:
-    """The header of an image that can be decoded; `name` stands for the file in messages.
+    """The header of an image that can be decoded; `name` is the file's name in messages.
 
-    Raises `FormatError` for what is no image of a known kind, and for JPEG and PNG files that are visibly damaged.
+    Raises `FormatError` for files of unknown kinds, and for visibly damaged JPEG and PNG files.
     """
     if not encoded:
         raise FormatError(name, "", "the file is empty")
     kind = image_kind(encoded)
     if kind is None:
-        raise FormatError(name, "", f"no {decoded_kinds()} image; it begins with {encoded[:12]!r}")
+        raise FormatError(name, "", f"not a {decoded_kinds()} image; it begins with {encoded[:12]!r}")
     if not kind.is_readable:
-        raise FormatError(name, "", f"the file is {kind.name}, which is not decoded; {kind.remedy}")
+        raise FormatError(name, "", f"the file is {kind.name}, which cannot be decoded; {kind.remedy}")
     try:
         header = _READERS[kind.name](encoded, name)
-    except (struct.error, LookupError):  # what is missing of AVIF's tables
+    except (struct.error, LookupError):  # an error about missing tables of AVIF
         raise _cut_off(kind.name, encoded, name) from None
     if header.height < 1 or header.width < 1:
         raise FormatError(name, "", f"a {kind.name} file of {header.width} x {header.height} pixels")
@@ -127,7 +128,7 @@ def _png(data: bytes, name: object) -> Header:
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", data, end)
-        needed = not kind[0] & 0x20  # a capital letter: the image cannot be decoded without this chunk
+        needed = not kind[0] & 0x20  # a capital letter: without this chunk the image cannot be decoded
         if needed and zlib.crc32(view[position + 4 : end]) != checksum:
             raise FormatError(name, f"byte {position}", f"the {kind!r} part of the PNG file is damaged; copy it again")
         if kind == b"eXIf":
@@ -143,7 +144,7 @@ def _png(data: bytes, name: object) -> Header:
 def _bmp(data: bytes, name: object) -> Header:
     is_old = data[14] == 12
     width, height = struct.unpack_from("<HH" if is_old else "<ii", data, 18)
-    return Header("BMP", abs(height), width)  # a negative height only turns the order of the rows
+    return Header("BMP", abs(height), width)  # a negative height only reverses the order of the rows
 
 
 def _gif(data: bytes, name: object) -> Header:
@@ -180,12 +181,12 @@ def _webp_orientation(data: bytes) -> int:
 def _tiff(data: bytes, name: object) -> Header:
     wanted = (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)
     found = _tiff_numbers(data, (*wanted, _ORIENTATION, _BITS, _MEANING, _SAMPLES, _NUMBERS))
-    if None in (found.get(tag, 0) for tag in wanted):  # which libtiff may read, and take for a huge size
-        raise FormatError(name, "", "a TIFF file whose size is no number of the usual types; save it anew")
+    if None in (found.get(tag, 0) for tag in wanted):  # which libtiff may read, taking it for a huge size
+        raise FormatError(name, "", "a TIFF file whose size has an unusual type; save it again")
     width, height, tile_width, tile_height = (found.get(tag) or 0 for tag in wanted)
     if found.get(_NUMBERS) == _FLOATS or (found.get(_BITS) or 0) >= 32:
         what = "floating-point numbers" if found.get(_NUMBERS) == _FLOATS else "numbers of 32 bits"
-        raise FormatError(name, "", f"a TIFF file of {what}: nothing says which is white; save it with 8 or 16 bits")
+        raise FormatError(name, "", f"a TIFF file of {what}, whose white level is unknown; save it with 8 or 16 bits")
     if tile_width * tile_height > MAX_TILE_PIXELS:
         raise FormatError(name, "", f"a TIFF file with tiles of more than {MAX_TILE_PIXELS} pixels")
     has_alpha = (found.get(_MEANING), found.get(_SAMPLES)) == (_RGB, 4)
@@ -205,14 +206,14 @@ def _tiff_numbers(data: bytes, wanted: Container[int]) -> dict[int, int | None]:
         tag, number_type, many = struct.unpack_from(order + "HHI", data, entry)
         if tag in wanted and tag not in found:
             form, place = _TIFF_NUMBERS.get(number_type, ""), entry + 8
-            if many * struct.calcsize(form) > 4:  # they lie elsewhere
+            if many * struct.calcsize(form) > 4:  # they are stored elsewhere
                 (place,) = struct.unpack_from(order + "I", data, place)
             found[tag] = struct.unpack_from(order + form, data, place)[0] if form else None
     return found
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, which has the form of a TIFF file; upright where it says none, or is damaged."""
+    """The orientation in EXIF data, which has the form of a TIFF file; upright if it is missing or damaged."""
     if exif[:4] not in (b"II*\0", b"MM\0*"):
         return UPRIGHT
     try:
@@ -226,32 +227,32 @@ def _valid(orientation: int | None) -> int:
 
 
 def _pnm(data: bytes, name: object) -> Header:
-    found = _PNM.match(data[:HEAD_BYTES])  # with its comments
+    found = _PNM.match(data[:HEAD_BYTES])  # skipping comments
     if not found:
-        raise FormatError(name, "byte 2", "width and height of the PNM file are not there")
+        raise FormatError(name, "byte 2", "the PNM file has no width and height")
     return Header("PNM", int(found[2]), int(found[1]))
 
 
 def _jpeg_2000(data: bytes, name: object) -> Header:
-    """The size that the codestream says, which is what the decoder makes room for."""
+    """The size given in the codestream, for which the decoder allocates memory."""
     start = 0
     if not data.startswith(_SIZ):
         start = next((begin for kind, begin, _ in _boxes(data, 0, len(data)) if kind == b"jp2c"), len(data))
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     if not data.startswith(_SIZ, start):
-        raise FormatError(name, f"byte {start}", "the JPEG 2000 file does not say its size; save it anew")
+        raise FormatError(name, f"byte {start}", "the JPEG 2000 file does not give its size; save it again")
     return Header("JPEG 2000", bottom - top, right - left)
 
 
 def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, where its content begins, where it ends) of the boxes that ISO's files are made of."""
+    """(kind, start and end of the content) of each box of an ISO base media file."""
     while position < end:
         length, kind = struct.unpack_from(">I4s", data, position)
         begin = position + 8
         if length == 1:
             (length,) = struct.unpack_from(">Q", data, begin)
             begin += 8
-        length = length or end - position  # 0: up to the end
+        length = length or end - position  # 0: up to the end of the file
         if position + length > end or begin > position + length:
             raise struct.error
         yield kind, begin, position + length
@@ -259,7 +260,7 @@ def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def _avif(data: bytes, name: object) -> Header:
-    """Size and turn of the primary item: the properties that belong to it (ISO/IEC 23008-12)."""
+    """Size and rotation of the primary item: the properties associated with it (ISO/IEC 23008-12)."""
     within = {kind: span for kind, *span in _boxes(data, 0, len(data))}
     meta = {kind: span for kind, *span in _boxes(data, within[b"meta"][0] + 4, within[b"meta"][1])}
     parts = {kind: span for kind, *span in _boxes(data, *meta[b"iprp"])}
@@ -279,7 +280,7 @@ def _avif(data: bytes, name: object) -> Header:
 
 
 def _associated(data: bytes, position: int, item: int) -> list[int]:
-    """The numbers of the properties, from 1, that the table of associations gives to `item`."""
+    """The numbers of the properties, from 1, that the association table gives for `item`."""
     version, wide = data[position], data[position + 3] & 1
     (count,) = struct.unpack_from(">I", data, position + 4)
     position += 8
@@ -298,7 +299,7 @@ def _heic(data: bytes, name: object) -> Header:
     from pillow_heif import open_heif
 
     try:
-        width, height = open_heif(data).size  # the right way up: the library turns what it decodes
+        width, height = open_heif(data).size  # already upright: the library rotates what it decodes
     except (ValueError, OSError, RuntimeError, EOFError, SyntaxError) as error:
         reason = " ".join(str(error).split())
         raise FormatError(name, "", f"the HEIC file is damaged ({reason}); copy it again") from None

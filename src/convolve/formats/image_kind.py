@@ -1,6 +1,7 @@
-"""Which kind of image a file is: told by its first bytes, never by its name.
+"""The kind of an image file, determined by its first bytes, never by its name.
 
-A kind that is named only, such as a camera's raw file, is known so that a message can say what was passed over.
+Some kinds, such as cameras' raw files, cannot be decoded and are known only so that messages can name what was passed
+over.
 """
 
 import re
@@ -10,7 +11,7 @@ from importlib.util import find_spec
 
 from convolve.errors import install_hint
 
-HEAD_BYTES = 4096  # that tell the kind: of a TIFF file its first directory, which mostly lies there
+HEAD_BYTES = 4096  # bytes that determine the kind: of a TIFF file the first directory, which mostly lies there
 
 _DNG_VERSION, _PART_OF_FILE, _MORE_IMAGES = 50706, 254, 330  # tags of TIFF
 
@@ -30,17 +31,17 @@ class ImageKind:
 
     @property
     def is_readable(self) -> bool:
-        """Whether `decode_image` takes it, as things are installed."""
+        """Whether `decode_image` accepts it with the packages installed here."""
         return self.is_decoded and (not self.module or find_spec(self.module) is not None)
 
     @property
     def remedy(self) -> str:
-        """What to do about files of this kind, where they are not readable."""
+        """What to do with files of this kind if they are not readable."""
         return f"install its decoder: {install_hint(self.extra)}" if self.extra else "convert to JPEG or PNG"
 
 
 def image_kind(head: bytes) -> ImageKind | None:
-    """The kind of the image, document or video that begins with `head`, up to `HEAD_BYTES` of it; None: no such."""
+    """The kind of image, document or video that begins with `head`, up to `HEAD_BYTES` of it; None: no known kind."""
     for kind in KINDS:
         if kind.signature.match(head):
             return CAMERA_RAW if kind.name == "TIFF" and _is_camera_raw(head) else kind
@@ -48,7 +49,7 @@ def image_kind(head: bytes) -> ImageKind | None:
 
 
 def decoded_kinds() -> str:
-    """The kinds that can be decoded, in words."""
+    """The names of the kinds that can be decoded."""
     *names, last = (kind.name for kind in KINDS if kind.is_decoded)
     return f"{', '.join(names)} or {last}"
 
@@ -62,7 +63,7 @@ def _named(name: str, signature: bytes) -> ImageKind:
 
 
 def _is_camera_raw(head: bytes) -> bool:
-    """Whether a TIFF file is one of a camera (DNG, NEF, ARW): what OpenCV would decode of it is a thumbnail."""
+    """Whether a TIFF file is a camera's raw file (DNG, NEF, ARW): OpenCV would decode only its thumbnail."""
     order = "<" if head[:2] == b"II" else ">"
     found: dict[int, int] = {}
     try:
@@ -71,17 +72,17 @@ def _is_camera_raw(head: bytes) -> bool:
         for entry in range(directory + 2, directory + 2 + 12 * count, 12):
             (tag,) = struct.unpack_from(order + "H", head, entry)
             (found[tag],) = struct.unpack_from(order + "I", head, entry + 8)
-    except struct.error:  # the directory goes on beyond the head
+    except struct.error:  # the directory continues beyond the head
         pass
     return _DNG_VERSION in found or (bool(found.get(_PART_OF_FILE, 0) & 1) and _MORE_IMAGES in found)
 
 
 CAMERA_RAW = _named("camera raw", b"")
-# In this order: a HEIC file may name AVIF's brands further back, and several kinds begin as a TIFF file does.
+# In this order: a HEIC file may also name AVIF's brands later on, and several kinds begin like a TIFF file.
 KINDS = (
     _kind("JPEG", rb"\xff\xd8\xff"),
     _kind("PNG", rb"\x89PNG\r\n\x1a\n"),
-    _kind("BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),  # the sizes that its second header may have
+    _kind("BMP", rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"),  # the sizes that its second header can have
     _kind("GIF", rb"GIF8[79]a"),
     _kind("WebP", rb"RIFF....WEBP"),
     _named("camera raw", rb"II\*\0....CR|IIU\0|IIR[OS]|MMOR|FUJIFILMCCD-RAW|FOVb|....ftypcrx "),

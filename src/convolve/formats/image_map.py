@@ -1,4 +1,4 @@
-"""CNTK's image map file: one image a line, `path TAB label` or `key TAB path TAB label`; more columns are ignored.
+"""CNTK's image map file: one image per line, `path TAB label` or `key TAB path TAB label`; more columns are ignored.
 
 Source: CNTK's ImageDeserializer.
 """
@@ -40,8 +40,8 @@ _BLANKS_AND_NUMBER = re.compile(rb" +([0-9]{1,9})[ \r\n]*\Z")
 class ImageMap:
     """The lines of a map file.
 
-    The paths stay packed, name i ending at byte `ends_N[i]` of `names`: a million of them take about 80 MB. `keys_N`:
-    what the images are called, where every line has a key.
+    The paths stay packed, path i ending at byte `ends_N[i]` of `names`: a million of them take about 80 MB. `keys_N`:
+    the images' keys, if every line has one.
     """
 
     file: Path
@@ -55,10 +55,10 @@ class ImageMap:
         return len(self.labels_N)
 
     def location(self, index: int) -> Location:
-        """Where image `index` lies.
+        """The location of image `index`.
 
-        A leading `.../` stands for the folder of the map file. Other relative paths start at the working folder, as in
-        CNTK. Both start at `root`, if there is one; see `path_rules`.
+        A leading `.../` stands for the folder of the map file. Other relative paths are relative to the working folder,
+        as in CNTK. With `root`, both are relative to that; see `path_rules`.
         """
         text = self.text(index)
         if text.startswith((".../", "...\\")):
@@ -66,13 +66,13 @@ class ImageMap:
         return self._rules[0].location(text)
 
     def text(self, index: int) -> str:
-        """What the map file calls image `index`."""
+        """The text of image `index` in the map file."""
         start = self.ends_N[index - 1] if index else 0
         return os.fsdecode(self.names[start : self.ends_N[index]])
 
     @cached_property
     def _rules(self) -> tuple[PathRules, PathRules]:
-        """For paths, and for what follows `.../`."""
+        """The rules for paths, and for the paths after `.../`."""
         rules = path_rules("", self.root, map(self.text, range(len(self))))
         return rules, rules if self.root else path_rules(str(self.file.parent), None, ())
 
@@ -81,7 +81,7 @@ class ImageMap:
         return f"{self.file}: line {index + 1}"
 
     def identity(self) -> bytes:
-        """What tells this list from others, wherever it lies."""
+        """Bytes that identify this list, independent of its location."""
         return self.names + self.ends_N.tobytes()
 
 
@@ -90,8 +90,9 @@ def read_image_map(
 ) -> ImageMap:
     """Read a map file; with `classes` (CNTK's labelDim) every label must be below it.
 
-    Refuses what CNTK refuses, with `FormatError` naming the line; with `refuse`, that hears of it, and the line has its
-    path and label as far as they can be told, else none and -1. Memory: the file's size and 24 bytes an image.
+    Refuses what CNTK refuses, with a `FormatError` that names the line. With `refuse`, that function is called instead,
+    and the line keeps its path and label as far as they are readable, otherwise none and -1. Memory: the file's size
+    and 24 bytes per image.
     """
     labels, ends, names, keys = array("q"), array("q"), bytearray(), array("Q")
     with open_lines(path) as file:
@@ -113,16 +114,18 @@ def read_image_map(
 
 
 def write_image_map(path: str | Path, images: Iterable[tuple[str, int]]) -> None:
-    """Write `path TAB label` lines, atomically. `UsageError` for a path that the format cannot hold."""
+    """Write `path TAB label` lines, atomically. Raises `UsageError` for a path that the format cannot represent."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         for name, label in images:
             if not name or _HAS_NO_PLACE.search(name):
-                raise UsageError(f"{name!r} has no place in a map file: empty, or with a tab or line break; rename it")
+                raise UsageError(
+                    f"{name!r} cannot stand in a map file: it is empty, or has a tab or line break; rename it"
+                )
             file.write(os.fsencode(name) + b"\t%d\n" % label)
 
 
 def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None) -> tuple[bytes, int, int | None]:
-    """Path, class and, if there is one, key of one line."""
+    """Path, class and, if present, key of one line."""
     try:
         name, label, key = _columns(line)
         return name, parse_label(label, classes), key
@@ -134,7 +137,7 @@ def _entry(line: bytes, classes: int | None, number: int, refuse: Refuse | None)
 
 
 def _as_meant(line: bytes, classes: int | None) -> tuple[bytes, int]:
-    """Path and class of a line that was refused, as far as they can be told."""
+    """Path and class of a refused line, as far as they are readable."""
     if b"\0" in line:
         return b"", -1
     if b"\t" not in line and (found := _BLANKS_AND_NUMBER.search(line)):
@@ -147,15 +150,15 @@ def _as_meant(line: bytes, classes: int | None) -> tuple[bytes, int]:
 def _columns(line: bytes) -> tuple[bytes, bytes, int | None]:
     """Path, label and key of one line."""
     columns = line.rstrip(b"\r\n").split(b"\t")
-    if len(columns) == 3 and not columns[2]:  # a tab after the label opens no third column for CNTK
+    if len(columns) == 3 and not columns[2]:  # for CNTK, a tab after the label opens no third column
         columns.pop()
     if len(columns) < 2:
         kind = BlanksForTab if _BLANKS_AND_NUMBER.search(line) else BadLine
-        raise kind(f"two or three columns separated by tabs are expected, there is no tab in {show(line)}")
+        raise kind(f"two or three columns separated by tabs are expected, but there is no tab in {show(line)}")
     key = parse_key(columns.pop(0)) if len(columns) > 2 else None
     name, label = columns[:2]
     if not name or not label:
         raise BadLine(f"the {'path' if label else 'label'} is missing")
     if b"\0" in line:
-        raise BadLine("a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
+        raise BadLine("a zero byte: this is not UTF-8 text (save UTF-16 files as UTF-8)")
     return name, label, key

@@ -1,7 +1,7 @@
 """Label files: the names of the classes.
 
-A line is the name alone, in the order of the numbers; or `number TAB name`, or `name TAB number`, in any order. CNTK's
-readlabels.py writes the number first, its README has it last; all lines of a file are of one kind.
+A line is a name alone, in the order of the class numbers, or `number TAB name`, or `name TAB number`, in any order.
+CNTK's readlabels.py writes the number first, its README shows it last; all lines of a file have the same form.
 """
 
 from pathlib import Path
@@ -13,7 +13,8 @@ MAX_BYTES = 1 << 24
 
 
 def read_labels(path: str | Path) -> tuple[str, ...]:
-    """The class names (ImageNet has two cranes): UTF-8, other bytes as in names of files.
+    """The class names (possibly with duplicates: ImageNet has two cranes), in UTF-8; other bytes are kept as in file
+    names.
 
     Raises FormatError with the line, MissingDataError.
     """
@@ -23,15 +24,15 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should name one class a line") from None
     if len(content) > MAX_BYTES:
-        raise FormatError(path, "", f"more than {MAX_BYTES} bytes: this is no label file")
+        raise FormatError(path, "", f"more than {MAX_BYTES} bytes, too large for a label file")
     return parse_labels(content, path)
 
 
 def parse_labels(content: bytes, path: str | Path) -> tuple[str, ...]:
     """The class names in the bytes of a file; `path` is for messages."""
     if (zero := content.find(b"\0")) >= 0:
-        raise FormatError(path, f"byte {zero}", "a zero byte: this is no text in UTF-8 (save UTF-16 files as UTF-8)")
-    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # folders of classes may have any bytes
+        raise FormatError(path, f"byte {zero}", "a zero byte: this is not UTF-8 text (save UTF-16 files as UTF-8)")
+    lines = content.decode("utf-8-sig", "surrogateescape").splitlines()  # names of class folders may have any bytes
     columns = 2 if lines and "\t" in lines[0] else 1
     rows = [tuple(cell.strip() for cell in line.split("\t")) for line in lines]
     for line, row in enumerate(rows, 1):
@@ -44,13 +45,13 @@ def parse_labels(content: bytes, path: str | Path) -> tuple[str, ...]:
 
 
 def _numbered(path: str | Path, rows: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """The names in the order of the numbers, which stand in the first column where that holds nothing else."""
+    """The names in the order of their numbers, which are in the first column if all its cells are numbers."""
     number = 0 if all(_is_number(row[0]) for row in rows) else 1
     names: dict[int, str] = {}
     for line, row in enumerate(rows, 1):
         text = row[number]
         if not _is_number(text) or int(text) >= len(rows) or int(text) in names:
-            what = f"{len(rows)} classes must have the numbers 0..{len(rows) - 1}, each once; here stands {text[:40]!r}"
+            what = f"{len(rows)} classes must have the numbers 0..{len(rows) - 1}, each once; got {text[:40]!r}"
             raise FormatError(path, f"line {line}", what)
         names[int(text)] = row[1 - number]
     return tuple(names[k] for k in range(len(rows)))

@@ -1,7 +1,8 @@
-"""Where the images of a list lie: its paths may be relative, of another system, or of another machine."""
+"""Where the images of a list are: its paths may be relative, or of another system, or of another machine."""
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +17,42 @@ _FILE = re.compile(r"file:(?://[^/]*)?(?=/)")
 
 @dataclass(frozen=True)
 class PathRules:
-    """Relative paths start at the folder `base`, which ends with its slash; absolute ones after `moved_from`."""
+    """Relative paths start at the folder `base`, which ends with its slash; in absolute ones, it replaces
+    `moved_from`."""
 
     base: str = ""
     moved_from: str = ""
 
     def location(self, text: str) -> Location:
-        """The image that a list calls `text`. Both slashes separate folders, where no file is so called."""
+        """The image that a list calls `text`. Both kinds of slash separate folders, unless a file has that name."""
         if text.startswith("file:") and (address := _FILE.match(text)):
             text = url2pathname(text[address.end() :])
         if self.moved_from and text.replace("\\", "/").startswith(self.moved_from):
             text = text[len(self.moved_from) :]
-        elif not text or _ABSOLUTE.match(text):  # none of a line that could not be read
+        elif not text or _ABSOLUTE.match(text):  # empty for a line that could not be read
             return parse_location(text)
         found = parse_location(text)
         file = self.base + found.file
         if "\\" in found.file and not os.path.exists(file):  # noqa: PTH110  a million of them
             file = self.base + found.file.replace("\\", "/")
+        if not found.file.isascii() and not os.path.exists(file):  # noqa: PTH110  as above
+            file = _in_other_form(file, len(self.base))
         return Location(file, found.member)
 
 
-def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
-    """Those for the `paths` of a list. With `root`, relative ones start there.
+def _in_other_form(file: str, start: int) -> str:
+    """The file whose letters, from `start`, have another Unicode form, as macOS' archives and older disks give names:
+    an "é" of two; `file` where there is none."""
+    others = (file[:start] + unicodedata.normalize(form, file[start:]) for form in ("NFC", "NFD"))
+    return next(filter(os.path.exists, others), file)
 
-    The first absolute path that has no file tells how much of it is to be left out, so that it lies below `root`: as
-    little as possible; of the others, those that begin alike lie there too. Raises `MissingDataError` if none does.
+
+def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
+    """The rules for the `paths` of a list.
+
+    With `root`, relative ones start there. From the first absolute path that has no file, as few leading folders as
+    possible are removed, so that the rest exists below `root`; the same is done to paths with the same beginning.
+    Raises `MissingDataError` if nothing fits.
     """
     if root is None:
         return PathRules(_start(base))
@@ -53,18 +65,18 @@ def path_rules(base: str, root: Path | None, paths: Iterable[str]) -> PathRules:
         if _is_there(str(root.joinpath(*parts[left_out:]))):
             return PathRules(start, "/".join(parts[:left_out]) + "/")
     raise MissingDataError(
-        f"{first} does not lie below {root}, with all its folders or without the first of them; give with --root the "
-        "folder that holds the images, or the first folder that it shares with the list"
+        f"{first} is not below {root}, neither with all its folders nor without the first ones; give --root the "
+        f"folder that holds the images, or the first folder that it shares with the list"
     )
 
 
 def _start(folder: str | Path) -> str:
-    """What stands before the paths in `folder`."""
+    """The part before the paths in `folder`."""
     return "" if str(folder) == "." else os.path.join(folder, "")  # noqa: PTH118
 
 
 def _is_there(file: str) -> bool:
-    """Whether there is such a file, or one with any ending."""
+    """Whether such a file exists, with this or any other ending."""
     folder, name = os.path.split(file)
     try:
         return os.path.exists(file) or any(Path(other).stem == name for other in os.listdir(folder or "."))  # noqa: PTH110, PTH208

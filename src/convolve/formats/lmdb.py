@@ -1,7 +1,7 @@
-"""LMDB's file: keys and where their records lie. Source: OpenLDAP's lmdb.h and mdb.c, version 1 of the format.
+"""LMDB's file: keys and the positions of their records. Source: OpenLDAP's lmdb.h and mdb.c, version 1 of the format.
 
 A reader of our own rather than liblmdb, which trusts its file: of 400 files that were damaged near the start of a page,
-5 ended the process (a failed assertion, a bus error). It also opens a file but once in a process.
+5 ended the process (a failed assertion, a bus error). It also opens a file only once per process.
 """
 
 import mmap
@@ -20,7 +20,7 @@ _BRANCH, _LEAF, _FIXED_KEYS = 0x01, 0x02, 0x20  # kinds of pages
 _BIG = 0x01  # a node whose record lies in pages of its own
 _NOTHING = (1 << 64) - 1  # the root of an empty table
 
-Record = tuple[bytes, int, int]  # key, and where the record begins and how many bytes it has
+Record = tuple[bytes, int, int]  # key, and where the record begins and its length
 
 
 def lmdb_records(data: mmap.mmap, path: Path) -> Iterator[Record]:
@@ -30,7 +30,7 @@ def lmdb_records(data: mmap.mmap, path: Path) -> Iterator[Record]:
     while pages:
         page = pages.pop()
         left -= 1
-        if page >= page_count or left < 0:  # or pages that lead back to each other
+        if page >= page_count or left < 0:  # or pages that form a cycle
             raise _damaged(path, min(page * page_bytes, len(data)))
         try:
             children, records = _read_page(data, page * page_bytes, page_bytes)
@@ -41,21 +41,23 @@ def lmdb_records(data: mmap.mmap, path: Path) -> Iterator[Record]:
 
 
 def _newest_meta(data: mmap.mmap, path: Path) -> tuple[int, int, int]:
-    """(bytes of a page, number of pages, the root's page) as the later of the two first pages has it."""
+    """(page size in bytes, number of pages, the root's page) from the newer of the first two pages."""
     page_bytes = struct.unpack_from("<I", data, 40)[0] if len(data) >= _META_BYTES else 0
     starts = [at for at in {0, page_bytes} if at + _META_BYTES <= len(data)]
     starts = [at for at in starts if struct.unpack_from("<II", data, at + 16) == (_MAGIC, _VERSION)]
     if len(starts) < 2 or page_bytes < 512:
-        raise FormatError(path, "byte 16", "no LMDB file of a machine as this one, or a damaged one; copy it again")
+        raise FormatError(
+            path, "byte 16", "not an LMDB file of a machine like this one, or a damaged one; copy it again"
+        )
     root, last_page, _ = max((struct.unpack_from("<QQQ", data, at + 128) for at in starts), key=lambda meta: meta[2])
     if (last_page + 1) * page_bytes > len(data):
-        what = f"the LMDB file is cut off here, it has {(last_page + 1) * page_bytes:,} bytes; copy it again"
+        what = f"the LMDB file is cut off here, it should have {(last_page + 1) * page_bytes:,} bytes; copy it again"
         raise FormatError(path, f"byte {len(data)}", what)
     return page_bytes, last_page + 1, root
 
 
 def _read_page(data: mmap.mmap, start: int, page_bytes: int) -> tuple[list[int], list[Record]]:
-    """The pages below this one, or its records. Raises ValueError and struct.error for a damaged page."""
+    """The child pages of this page, or its records. Raises ValueError and struct.error for a damaged page."""
     kind, lower = struct.unpack_from("<HH", data, start + 10)
     if not _HEADER_BYTES <= lower <= page_bytes or kind & _FIXED_KEYS or not kind & (_BRANCH | _LEAF):
         raise ValueError
@@ -71,12 +73,12 @@ def _read_page(data: mmap.mmap, start: int, page_bytes: int) -> tuple[list[int],
         key, at, size = data[at : at + key_bytes], at + key_bytes, low | high << 16
         if flags & _BIG:
             at = struct.unpack_from("<Q", data, at)[0] * page_bytes + _HEADER_BYTES
-        if flags & ~_BIG or at + size > len(data):  # several records of one key, or tables in the table
+        if flags & ~_BIG or at + size > len(data):  # several records with one key, or nested tables
             raise ValueError
         records.append((key, at, size))
     return children, records
 
 
 def _damaged(path: Path, at: int) -> FormatError:
-    what = "the LMDB file is damaged here, or of a kind that is not read"
+    what = "the LMDB file is damaged here, or of an unsupported kind"
     return FormatError(path, f"byte {at}", f"{what}; copy it again")

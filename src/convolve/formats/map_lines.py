@@ -1,7 +1,7 @@
 """What CNTK's two kinds of map file have in common: text lines of tab-separated columns, with keys and labels.
 
-What is accepted and refused was tried on CNTK 2.7. Two differences, both on purpose: a byte-order mark is skipped, and
-a label such as `3abc` or `3.7`, of which CNTK reads the 3, is refused.
+What is accepted and refused was checked against CNTK 2.7, with two deliberate differences: a byte-order mark is
+skipped, and labels such as `3abc` or `3.7`, which CNTK reads as 3, are refused.
 """
 
 import re
@@ -25,10 +25,10 @@ class BadLine(Exception):  # noqa: N818  one sentence for the reader of the file
 
 
 class BlanksForTab(BadLine):
-    """Blanks stand where a tab belongs, before the class number at the end of the line."""
+    """There are blanks instead of a tab before the class number at the end of the line."""
 
 
-Refuse = Callable[[int, BadLine], None]  # hears of a bad line, by its number from 1, where reading goes on
+Refuse = Callable[[int, BadLine], None]  # called with each bad line's number, from 1; reading then continues
 
 
 def open_lines(path: str | Path) -> BinaryIO:
@@ -43,29 +43,30 @@ def open_lines(path: str | Path) -> BinaryIO:
 
 
 def lists_paths(path: Path) -> bool:
-    """Whether a map file is one of paths: there the label is the last of two or three columns, else base64 is."""
+    """Whether a map file lists paths: then the label is the last of two or three columns; otherwise base64 is."""
     with open_lines(path) as file:
         columns = file.readline(_HEAD_BYTES).rstrip(b"\r\n").split(b"\t")
     if not (len(columns) in (2, 3) and columns[-2].strip().isdigit() and not columns[-1].strip().isdigit()):
         return True
-    if b"." in columns[-1]:  # which base64 does not know
-        raise FormatError(path, "line 1", "the columns stand the other way round; a line is path TAB class number")
+    if b"." in columns[-1]:  # which is not in base64's alphabet
+        raise FormatError(path, "line 1", "the columns are in the wrong order; a line is path TAB class number")
     return False
 
 
 def read_lines(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
-    """The lines of `file` with their line breaks. One longer than `max_bytes` is a `BadLine`, and is not read whole."""
+    """The lines of `file` with their line breaks. A line longer than `max_bytes` is a `BadLine`, not read
+    completely."""
     for line in iter(partial(file.readline, max_bytes), b""):
         if len(line) == max_bytes and not line.endswith(b"\n"):
-            raise BadLine(f"longer than {max_bytes} bytes: this is no map file")
+            raise BadLine(f"longer than {max_bytes} bytes: this is not a map file")
         yield line
 
 
 def parse_key(text: bytes) -> int:
-    """A key joins the data of several of CNTK's readers; recipes read one file at a time and only check it."""
+    """A key joins the data of several CNTK readers; recipes read one file at a time and only check it."""
     if found := _NUMBER.match(text):
         return min(int(found[1]), _MAX_KEY)
-    raise BadLine(f"the key in the first of three columns must be a whole number, it is {show(text)}")
+    raise BadLine(f"the key in the first of three columns must be a whole number, got {show(text)}")
 
 
 def parse_label(text: bytes, classes: int | None) -> int:
@@ -73,9 +74,9 @@ def parse_label(text: bytes, classes: int | None) -> int:
     found = _NUMBER.match(text)
     label = int(found[1]) if found else -1
     if not 0 <= label <= _MAX_LABEL:
-        raise BadLine(f"the label must be a whole number from 0, it is {show(text)}")
+        raise BadLine(f"the label must be a whole number from 0, got {show(text)}")
     if classes is not None and label >= classes:
-        raise BadLine(f"the label is {label}; with {classes} classes it must lie in 0..{classes - 1}")
+        raise BadLine(f"the label is {label}; with {classes} classes it must be in 0..{classes - 1}")
     return label
 
 

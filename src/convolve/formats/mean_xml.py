@@ -24,7 +24,7 @@ from convolve.formats.safe_xml import parse_xml
 # Legend: H row, W column, C channel.
 
 Layout = Literal["interleaved_bgr", "planar_rgb"]
-MAX_BYTES = 1 << 26  # a mean of 1000 x 1000 x 3 written with OpenCV's digits takes 48 MB
+MAX_BYTES = 1 << 26  # bytes; a mean of 1000 x 1000 x 3 written with OpenCV's digits takes 48 MB
 _LARGEST = float(np.finfo(np.float32).max)
 _TYPES = {"f": np.float32, "d": np.float64}
 
@@ -40,8 +40,8 @@ class ColorAxes:
 def read_mean_xml(path: str | Path, layout: Layout = "interleaved_bgr") -> NDArray[np.float32]:
     """The mean image in `path`, (H, W, C), channels in B, G, R order.
 
-    CNTK takes every file as "interleaved_bgr": row, column, channel. Its script for CIFAR-10, however, writes planes
-    of R, G and B, so that CNTK subtracts a scrambled image; "planar_rgb" reads such a file as it was meant.
+    CNTK reads every file as "interleaved_bgr": row, column, channel. Its script for CIFAR-10, however, writes planes of
+    R, G and B, so CNTK subtracts a scrambled image; "planar_rgb" reads such a file as intended.
     """
     root = _read(path)
     channels, rows, columns = (_count(path, root, name) for name in ("Channel", "Row", "Col"))
@@ -55,7 +55,7 @@ def read_mean_xml(path: str | Path, layout: Layout = "interleaved_bgr") -> NDArr
 
 
 def write_mean_xml(path: str | Path, mean_HWC: NDArray[np.floating], layout: Layout = "interleaved_bgr") -> None:
-    """Write `mean_HWC` (channels in B, G, R order), atomically. Read in the same `layout` it is the same to the bit."""
+    """Write `mean_HWC` (channels in B, G, R order), atomically; reading it in the same `layout` gives the same bits."""
     rows, columns, channels = mean_HWC.shape
     ordered = mean_HWC if layout == "interleaved_bgr" else mean_HWC.transpose(2, 0, 1)[::-1]
     lines = [
@@ -88,7 +88,7 @@ def read_color_axes(path: str | Path) -> ColorAxes:
 
 
 def _numbers(values: Iterable[float]) -> str:
-    return " ".join(f"{value:.8e}" for value in values)  # nine digits give a float32 back to the bit
+    return " ".join(f"{value:.8e}" for value in values)  # nine digits reproduce a float32 exactly
 
 
 def _read(path: str | Path) -> Element:
@@ -111,7 +111,7 @@ def _text(path: str | Path, parent: Element, name: str) -> str:
 def _count(path: str | Path, parent: Element, name: str) -> int:
     text = _text(path, parent, name)
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) == 0:
-        raise FormatError(path, "", f"{name} must be a positive whole number, it is {text[:40]!r}")
+        raise FormatError(path, "", f"{name} must be a positive whole number, got {text[:40]!r}")
     return int(text)
 
 
@@ -119,11 +119,13 @@ def _matrix(path: str | Path, root: Element, name: str) -> NDArray[np.float32]:
     """The matrix `name` as float32, (rows, columns)."""
     node = root.find(name)
     if node is None:
-        raise FormatError(path, "", f"there is no {name}, but {', '.join(child.tag for child in root) or 'nothing'}")
+        raise FormatError(
+            path, "", f"there is no {name}; there is {', '.join(child.tag for child in root) or 'nothing'}"
+        )
     rows, columns = _count(path, node, "rows"), _count(path, node, "cols")
     dtype = _text(path, node, "dt").strip('"')
     if dtype not in _TYPES:
-        raise FormatError(path, "", f'{name} has the type {dtype!r}; "f" and "d" are read')
+        raise FormatError(path, "", f'{name} has the type {dtype!r}; only "f" and "d" are supported')
     words = _text(path, node, "data").split()
     if len(words) != rows * columns:
         raise FormatError(path, "", f"{name} is {rows} x {columns}, but holds {len(words)} values")
@@ -137,5 +139,5 @@ def _number(path: str | Path, name: str, index: int, word: str) -> float:
     except ValueError:
         value = float("nan")
     if not abs(value) <= _LARGEST:
-        raise FormatError(path, "", f"value {index + 1} of {name} must be a finite number, it is {word[:40]!r}")
+        raise FormatError(path, "", f"value {index + 1} of {name} must be a finite number, got {word[:40]!r}")
     return value

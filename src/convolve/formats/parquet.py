@@ -1,7 +1,9 @@
-"""Parquet as Hugging Face's `datasets` writes sets of images: a column of {bytes, path}, and one of class numbers.
+"""Parquet files of images as Hugging Face's `datasets` writes them: a column of {bytes, path}, and one of class
+numbers.
 
 The schema's metadata name columns and classes: {"info": {"features": {"image": {"_type": "Image"}, "label": {"_type":
-"ClassLabel", "names": [...]}}}}. Rows come in groups, which are read and unpacked as a whole: some stay in memory.
+"ClassLabel", "names": [...]}}}}. Rows are stored in groups, which are read and unpacked as a whole; the latest ones are
+cached in memory.
 """
 
 import os
@@ -24,15 +26,16 @@ ENDING = ".parquet"
 
 # NotImplementedError is a RuntimeError, IndexError and KeyError are LookupErrors: pyarrow has its own of each kind.
 _DAMAGE = (OSError, ValueError, TypeError, LookupError, RuntimeError, MemoryError)
-# Images hardly get smaller by packing, and each row has one: a file that says otherwise is made to fill the memory.
+# Images hardly compress, and each row has one: a file that claims otherwise is made to fill the memory.
 _ALWAYS_ROWS, _ALWAYS_BYTES, _MOST_TIMES = 1 << 20, 1 << 28, 200
-_GROUP_BYTES = 1 << 29  # of row groups that stay in memory: five of the largest that `datasets` writes
+_GROUP_BYTES = 1 << 29  # bytes of row groups in memory: five of the largest that `datasets` writes
 _IMAGES, _LABELS = ("image", "img", "images"), ("label", "labels", "fine_label", "class", "target")
 
 
 @dataclass(frozen=True, eq=False)
 class ParquetImages:
-    """The rows of `files`. `labels_N` are class numbers where the metadata have `class_names`, else what stands there.
+    """The rows of `files`. `labels_N` are class numbers if the metadata have `class_names`, otherwise the cells'
+    values.
 
     `starts_G`: the number of the first row of each group; `groups_G2`: its file, and its number there.
     """
@@ -50,25 +53,25 @@ class ParquetImages:
         return len(self.labels_N)
 
     def read(self, index: int) -> bytes:
-        """The file of image `index`."""
+        """The encoded image in row `index`."""
         group = int(np.searchsorted(self.starts_G, index, "right")) - 1
         content = self._group(group)[index - int(self.starts_G[group])].as_py()
         if not content:
-            raise FormatError(self.place(index), "", "the row has no image in it; leave it out, or write the set again")
+            raise FormatError(self.place(index), "", "the row has no image; leave it out, or write the set again")
         return bytes(content)
 
     def place(self, index: int) -> str:
-        """How messages call image `index`."""
+        """The name of image `index` in messages."""
         file = self.groups_G2[int(np.searchsorted(self.starts_G, index, "right")) - 1, 0]
         first = self.starts_G[np.argmax(self.groups_G2[:, 0] == file)]
         return f"{self.files[file]}: row {index - first + 1}"
 
     def identity(self) -> bytes:
-        """What tells these rows from others, wherever they lie."""
+        """Bytes that identify these rows, independent of their location."""
         return repr([(file.name, file.stat().st_size) for file in self.files]).encode() + self.starts_G.tobytes()
 
     def _group(self, group: int) -> Any:
-        """The images of a row group, of which those asked for last stay in memory."""
+        """The images of a row group; the groups used last stay in memory."""
         with self._lock:
             if group in self._groups:
                 self._groups.move_to_end(group)
@@ -103,9 +106,7 @@ def open_parquet(
         said = features.get(label, {}).get("names")
         own = tuple(map(str, said)) or None if isinstance(said, list) else None
         if number and own != names:
-            raise DataError(
-                f"{path}: its classes are others than those of {files[0]}; write both with the same classes"
-            )
+            raise DataError(f"{path}: its classes differ from those of {files[0]}; write both with the same classes")
         names = own
         labels.append(_labels(path, opened, label) if has_labels else np.zeros(opened.metadata.num_rows, np.int64))
         for group in range(opened.metadata.num_row_groups):
@@ -130,7 +131,9 @@ def _opened(path: Path) -> Any:
         said = opened.metadata
         unpacked = max((said.row_group(group).total_byte_size for group in range(said.num_row_groups)), default=0)
     except _DAMAGE as error:
-        raise FormatError(path, "", f"no Parquet file, cut off or damaged ({error}); get it again") from None
+        raise FormatError(
+            path, "", f"not a Parquet file, or a truncated or damaged one ({error}); get it again"
+        ) from None
     if said.num_rows > max(_ALWAYS_ROWS, size) or unpacked > max(_ALWAYS_BYTES, _MOST_TIMES * size):
         what = (
             f"{said.num_rows:,} rows, of up to {unpacked:,} bytes at once, are more than {size:,} bytes hold of images"
@@ -140,7 +143,7 @@ def _opened(path: Path) -> Any:
 
 
 def _features(schema: Any) -> dict[str, dict[str, Any]]:
-    """Column -> what `datasets` says of it; nothing where another tool wrote the file."""
+    """Column -> its description by `datasets`; empty if another tool wrote the file."""
     try:
         found = parse_json((schema.metadata or {})[b"huggingface"].decode())["info"]["features"]
         return {name: about for name, about in found.items() if isinstance(about, dict)}
@@ -154,7 +157,7 @@ def _choose(path: Path, schema: Any, features: dict[str, dict[str, Any]], kind: 
     if not choice:
         role = "image" if kind == "Image" else "label"
         have = ", ".join(schema.names)
-        raise DataError(f"{path}: no column of the {role}s among {have}; name it with --columns {role}=NAME")
+        raise DataError(f"{path}: no column of {role}s among {have}; name it with --columns {role}=NAME")
     return choice[0]
 
 
@@ -179,7 +182,7 @@ def _labels(path: Path, opened: Any, label: str) -> NDArray[Any]:
 
 
 def _column(path: Path, group: int, column: str) -> Any:
-    """The bytes of the images in a row group."""
+    """The encoded images in a row group."""
     opened = _opened(path)
     is_struct = hasattr(opened.schema_arrow.field(column).type, "get_field_index")
     try:

@@ -1,4 +1,4 @@
-"""The names that people give to the parts of a set: to folders, to lists, and in the column of a table."""
+"""The usual names of the parts of a set: for folders, for lists, and in a column of a table."""
 
 import re
 
@@ -14,6 +14,6 @@ _PART = re.compile(rf"(?:seg_)?({'|'.join(_ROLE_OF)})(?:_?set)?")  # seg_: Intel
 
 
 def role_of(name: str) -> str | None:
-    """The part that is called `name`: "training", "validation", "test"; None if no part is."""
+    """The part with the name `name`: "training", "validation", "test"; None if it is not a part's name."""
     found = _PART.fullmatch(name.casefold().strip().replace("-", "_").replace(" ", "_"))
     return _ROLE_OF[found[1]] if found else None

@@ -16,22 +16,22 @@ from convolve.formats.part_names import role_of
 Rows = Iterator[tuple[int, list[str]]]  # (number, cells) of each
 
 _DELIMITERS = ",;\t"
-_HEAD = 1 << 16  # characters, in which the header ends
+_HEAD = 1 << 16  # characters, within which the header ends
 _IMAGE = re.compile(r".\.(avif|bmp|gif|heic|jfif|jp2|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)\Z", re.IGNORECASE)
 _SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 becomes
 _BETWEEN = re.compile(r"[\s,]*")  # two objects of a JSON list
-_OBJECTS = "a list of objects is expected, or an object a line, each with path and label"
+_OBJECTS = "a list of objects, or one object per line, is expected, each with path and label"
 
 
 def row_word(path: Path) -> str:
-    """What is counted in a table: the objects of a JSON list may all stand on one line."""
+    """The word for a row of a table: the objects of a JSON list may all be on one line."""
     return "object" if path.suffix.lower() == ".json" else "line"
 
 
 def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], Rows]:
-    """The header of the table `path`, and its rows; `is_known`: whether it is what a column of images is called.
+    """The header of the table `path`, and its rows; `is_known` tells whether a name is one for a column of images.
 
-    Without a known name in the header, rows such as `a.jpg,cat` or `train,a.jpg,cat` have none.
+    If the first row has no known name, it can be data (`a.jpg,cat` or `train,a.jpg,cat`), and the table has no header.
     """
     try:
         content = read_ordinary(path)
@@ -45,7 +45,7 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
 
 
 def _decoded(path: Path, content: bytes) -> str:
-    """UTF-8. Other bytes are those of names of files, if the first cell that has some names a file that is there."""
+    """UTF-8. Other bytes are taken for file names, if the first cell that has such bytes names an existing file."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,16 +53,16 @@ def _decoded(path: Path, content: bytes) -> str:
         line = content[start:].partition(b"\n")[0].decode("utf-8", "surrogateescape")
         cells = [cell for delimiter in _DELIMITERS for cell in _first_row(line, delimiter)]
         if not any((path.parent / cell).is_file() for cell in cells if _SURROGATE.search(cell)):
-            raise FormatError(path, f"byte {error.start}", "no text in UTF-8; save the table so") from None
+            raise FormatError(path, f"byte {error.start}", "not UTF-8 text; save the table as UTF-8") from None
         return content.decode("utf-8-sig", "surrogateescape")
 
 
 def read_header(path: Path) -> list[str]:
-    """What seems to be the header of the table, of JSON the names in the first object; none if it cannot be read."""
+    """The apparent header of the table, for JSON the names in the first object; empty if it cannot be read."""
     try:
         with open_ordinary(path) as file:
             text = file.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
-    except OSError:  # which is told where all of it is read
+    except OSError:  # reported when the whole file is read
         return []
     if text.startswith(("{", "[")):
         with suppress(ValueError, RecursionError, IndexError):
@@ -89,7 +89,7 @@ def _first_row(text: str, delimiter: str) -> list[str]:
     try:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         return [cell.strip() for cell in next(filter(None, rows), [])]
-    except csv.Error:  # which is told where the row is read
+    except csv.Error:  # reported when the row is read
         return []
 
 
@@ -103,20 +103,20 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Rows:
                 yield line, row
             line = reader.line_num + 1
     except csv.Error as error:
-        raise FormatError(path, f"line {reader.line_num}", f"no CSV ({error})") from None
+        raise FormatError(path, f"line {reader.line_num}", f"not CSV ({error})") from None
 
 
 def _json(path: Path, text: str, is_list: bool) -> tuple[list[str], Rows]:
-    """The header are all names that occur."""
+    """The header consists of all names that occur."""
     objects: list[tuple[int, dict[str, Any]]] = []
     number = 0
     try:
         for number, found in _list(text) if is_list else _lines(text):
             if not isinstance(found, dict):
-                raise FormatError(path, f"{row_word(path)} {number}", f"{_OBJECTS}; here stands {str(found)[:40]!r}")
+                raise FormatError(path, f"{row_word(path)} {number}", f"{_OBJECTS}; got {str(found)[:40]!r}")
             objects.append((number, found))
     except (ValueError, RecursionError, IndexError) as error:
-        raise FormatError(path, f"after {row_word(path)} {number}", f"no JSON ({error}); {_OBJECTS}") from None
+        raise FormatError(path, f"after {row_word(path)} {number}", f"not JSON ({error}); {_OBJECTS}") from None
     header = list(dict.fromkeys(name for _, found in objects for name in found))
     return header, ((number, [_cell(found.get(name)) for name in header]) for number, found in objects)
 
@@ -142,7 +142,7 @@ def _lines(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _cell(value: Any) -> str:
-    """A value as CSV would have it; what has parts of its own stays JSON, which no path and no label is."""
+    """A value as CSV would have it; nested values stay JSON, which no path or label is."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """Tar archives, plain or packed with gzip, bzip2 or xz, read in one pass.
 
-The one place that opens one (`tests/test_house.py`): what it takes of memory and time is bounded by what it is,
-whatever it says.
+The only module that opens them (`tests/test_house.py`): memory and time are bounded by the archive's real size,
+whatever its headers claim.
 """
 
 import bz2
@@ -21,11 +21,11 @@ from typing import IO, Any, NoReturn
 from convolve.atomic import open_ordinary
 from convolve.errors import FormatError
 
-MAX_BYTES = 1 << 28  # of all wanted members together; CIFAR-10 has 184 MB
+MAX_BYTES = 1 << 28  # bytes of all wanted members together; CIFAR-10 has 184 MB
 # ValueError, OverflowError: numbers in extended headers; RecursionError: hundreds of these before one member
 DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
-# Images hardly get smaller by packing. Whatever is smaller than this, or no larger than so many times what it is
-# packed, may be unpacked; more is an archive that is made to fill memory or disk.
+# Images hardly compress. Data smaller than this, or up to this many times its packed size, may be unpacked; anything
+# larger is an archive made to fill memory or disk.
 ALWAYS_BYTES, MOST_TIMES = 1 << 30, 200
 _LONGEST_HEADER = 1 << 20  # and reads; systems have names of some thousand bytes
 _XZ_MEMORY = 1 << 28  # bytes of the dictionary; `xz -9` takes 65 MB
@@ -33,11 +33,11 @@ _PIECE = 1 << 16
 
 
 class _Xz(io.RawIOBase):
-    """As `lzma.LZMAFile`, which gives a dictionary as much memory as the file says that it needs."""
+    """As `lzma.LZMAFile`, which would give the dictionary as much memory as the file asks for."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._unpacker, self._at = file, lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY), 0
-        self._rest = b""  # behind the end of a stream
+        self._rest = b""  # after the end of a stream
 
     def readable(self) -> bool:
         return True
@@ -53,7 +53,7 @@ class _Xz(io.RawIOBase):
                 if not packed:
                     raise EOFError("the data ends before its end was marked")
             if self._unpacker.eof:
-                if not (packed := packed.lstrip(b"\0")):  # they may stand between two streams, and behind the last
+                if not (packed := packed.lstrip(b"\0")):  # padding between two streams, or after the last
                     continue
                 self._unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
             found = self._unpacker.decompress(packed, len(buffer))
@@ -69,14 +69,14 @@ class _Xz(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Forward; what was just read is in the buffer of the caller."""
+        """Forward only; what was just read is in the caller's buffer."""
         while self._at < offset and self.read(min(_PIECE, offset - self._at)):
             pass
         return self._at
 
 
 class _Member(tarfile.TarInfo):
-    """No sparse file, which takes no room for zeros in the archive, and all the more where it is read."""
+    """Refuses sparse files, whose zeros take no space in the archive but much when read."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise tarfile.ReadError(f"a sparse file, {self.name[:200]}; pack it without --sparse")
@@ -84,15 +84,15 @@ class _Member(tarfile.TarInfo):
     _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
 
 
-# How packed archives begin, and what unpacks them.
+# How packed archives begin, and the functions that unpack them.
 _PACKED: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file), b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": _Xz,
 }  # fmt: skip
 
 
 class _Unpacked(io.BufferedReader):
-    """What is in the archive: never so much at once as a header that lies about the length of a name asks for, nor more
-    in all than an honest archive holds."""
+    """The archive's unpacked content: no single read as large as a header that lies about a name's length asks for, and
+    in total no more than an honest archive holds."""
 
     most_bytes = ALWAYS_BYTES
 
@@ -128,9 +128,9 @@ def _naming_damage() -> Iterator[None]:
 def read_tar(
     path: str | Path, wanted: Callable[[PurePosixPath], bool], content: bytes | None = None
 ) -> dict[str, bytes]:
-    """Name -> content of the files in the archive that are `wanted`, in memory. With its `content` it is not opened.
+    """Name -> content of the `wanted` files in the archive, in memory; if `content` is given, the file is not opened.
 
-    The archive is read to its end, so that one that was cut off or altered raises `FormatError` wherever that is.
+    The archive is read to its end, so that `FormatError` is raised wherever it was truncated or altered.
     """
     members: dict[str, bytes] = {}
     left = MAX_BYTES
@@ -145,22 +145,22 @@ def read_tar(
         what = (
             "a web page, not an archive"
             if content is None and is_page(path)
-            else f"no tar archive, or a damaged one ({error})"
+            else f"not a tar archive, or a damaged one ({error})"
         )
         raise FormatError(path, "", f"{what}; get it again") from None
     return members
 
 
 def is_page(path: str | Path) -> bool:
-    """Whether it is what a server says in place of a file: log in first, not found."""
+    """Whether it is a web page that a server sent instead of a file: log in first, not found."""
     with open_ordinary(path) as file:
         return file.read(1 << 10).lstrip().startswith(b"<")
 
 
 def read_members(path: str | Path, content: bytes | None = None) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-    """Each member, and of a file its content, which is to be read before the next member is asked for.
+    """Each member and, for a file, its content, which must be read before the next member is requested.
 
-    Raises one of `DAMAGE`, or `FormatError` for an archive that was cut off behind a member.
+    Raises one of `DAMAGE`, or `FormatError` for an archive truncated after a member.
     """
     with _opened(Path(path), content) as (file, tar):
         for member in tar:
@@ -172,7 +172,7 @@ def read_members(path: str | Path, content: bytes | None = None) -> Iterator[tup
 
 
 def is_tar(path: Path) -> bool:
-    """By its first header."""
+    """Whether it is a tar archive, by its first header."""
     try:
         with _opened(path):
             return True
@@ -181,7 +181,7 @@ def is_tar(path: Path) -> bool:
 
 
 def first_names_in_tar(path: Path, count: int) -> list[str]:
-    """What the first members are called."""
+    """The names of the first members."""
     with _opened(path) as (_, tar):
         return [member.name for member in islice(tar, count)]
 
@@ -201,7 +201,7 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[tuple[_Unpacke
 
 
 def _require_end(path: str | Path, file: _Unpacked, tar: tarfile.TarFile) -> None:
-    """Python's tarfile takes any damaged header but the first for the end, and reads no checksum behind the end."""
+    """Python's tarfile takes any damaged header except the first for the end, and does not verify what follows."""
     file.seek(tar.offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise FormatError(path, f"byte {tar.offset} of the unpacked archive", "damaged or cut off here; get it again")

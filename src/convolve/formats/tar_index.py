@@ -1,7 +1,7 @@
-"""Plain tar archives: where their members lie, told by the headers alone, and headers to write.
+"""Plain tar archives: the positions of their members, from the headers alone, and new headers.
 
-Source: POSIX.1-1988 (ustar), its `x` records of 2001 and GNU's long names. Python's tarfile takes 3.5 times
-as long, which counts with two million members.
+Source: POSIX.1-1988 (ustar), its `x` records of 2001 and GNU's long names. Python's tarfile takes 3.5 times as long,
+which matters with two million members.
 """
 
 import os
@@ -25,7 +25,8 @@ _CUT = "cut off or damaged here; get the shard again"
 
 
 class Member(NamedTuple):
-    """A file in the archive: its content is `size` bytes from `start`; `head` is what was read of it by the way."""
+    """A file in the archive: its content is `size` bytes from `start`; `head` is its beginning, read with
+    the header."""
 
     name: str
     start: int
@@ -34,7 +35,7 @@ class Member(NamedTuple):
 
 
 def tar_members(path: Path) -> Iterator[Member]:
-    """The files in `path`, in their order. Raises `FormatError` where the archive is cut off or damaged."""
+    """The files in `path`, in order. Raises `FormatError` if the archive is truncated or damaged."""
     try:
         file = open_ordinary(path)
     except OSError as error:
@@ -68,7 +69,7 @@ def _members(path: Path, handle: int, end: int) -> Iterator[Member]:
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The header of an ordinary file, the same for everybody: nobody's, of 1970. The name has at most 100 bytes."""
+    """The header of a regular file, independent of user and time: owner 0, of 1970. The name has at most 100 bytes."""
     header = bytearray(BLOCK)
     encoded = name.encode("utf-8", "surrogateescape")
     header[: len(encoded)] = encoded
@@ -79,7 +80,7 @@ def tar_header(name: str, size: int) -> bytes:
 
 
 def read_at(handle: int, size: int, start: int) -> bytes:
-    """So many bytes from `start`, fewer at the end of the file. Threads may share the handle, but on Windows."""
+    """The bytes from `start`, fewer at the end of the file. Threads may share the handle, except on Windows."""
     if hasattr(os, "pread"):
         return os.pread(handle, size, start)
     os.lseek(handle, start, os.SEEK_SET)
@@ -87,16 +88,16 @@ def read_at(handle: int, size: int, start: int) -> bytes:
 
 
 def _checked_size(path: Path, header: bytes, at: int) -> int:
-    """The size that a header gives its member; its check sum must be right."""
+    """The size of a member, by its header, whose checksum must be right."""
     try:
         found = int(header[148:156].strip(b" \0") or b"0", 8)
         size = int.from_bytes(header[125:136]) if header[124] & 0x80 else int(header[124:136].strip(b" \0") or b"0", 8)
     except (ValueError, IndexError):
         found = size = -1
-    # The sum has eight blanks in place of itself. Python's own `sum` takes most of the time of a large index.
+    # The sum counts itself as eight blanks. Python's own `sum` takes most of the time of a large index.
     expected = (found + sum(header[148:156]) - 8 * 32 + 1) % _ADLER
     if len(header) < BLOCK or size < 0 or zlib.adler32(header) & 0xFFFF != expected:
-        what = _CUT if at else "this is no plain tar archive; unpack it with gunzip or the like, or pack it again"
+        what = _CUT if at else "this is not a plain tar archive; unpack it with gunzip or the like, or pack it again"
         raise FormatError(path, f"byte {at}", what)
     return size
 
@@ -111,7 +112,7 @@ def _text(field: bytes) -> str:
 
 
 def _path_in(records: bytes) -> str:
-    """The path among `LENGTH KEY=VALUE` records, if one gives it."""
+    """The path among `LENGTH KEY=VALUE` records, if there is one."""
     while records:
         length, _, rest = records.partition(b" ")
         if not (length.isdigit() and len(length) <= len(str(_MOST_TEXT))):

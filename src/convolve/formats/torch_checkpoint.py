@@ -1,7 +1,7 @@
 """PyTorch's checkpoints (`.pth`, `.pt`, `.bin`) without PyTorch: names and arrays that are views of the file's bytes.
 
-Two forms: since PyTorch 1.6 a zip archive with `data.pkl` and a member for each storage, none of them packed; before
-that pickles one after the other, then the storages. Sources: torch/serialization.py, torch/_utils.py.
+Two forms: since PyTorch 1.6 a zip archive with `data.pkl` and a member for each storage, all uncompressed; before that
+several pickles, then the storages. Sources: torch/serialization.py, torch/_utils.py.
 """
 
 import math
@@ -31,7 +31,7 @@ _AS_BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint
 
 
 class StoredTensor(NamedTuple):
-    """`values` can only be read; of a type that numpy lacks they are the bits. `dtype` is PyTorch's name for it."""
+    """`values` is read-only; for a type that numpy lacks, it holds the bits. `dtype` is PyTorch's name."""
 
     values: NDArray[Any]
     dtype: str
@@ -63,10 +63,10 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
-    """Every tensor in the file by its name; one that lies deeper has a longer name: `state_dict.conv1.weight`.
+    """Every tensor in the file by its name; nested ones have dotted names: `state_dict.conv1.weight`.
 
-    A network that was saved whole has the names that its state_dict would have. Raises `FormatError` with the byte,
-    member or name. Nothing that the file names is imported or run.
+    A network that was saved as an object gives the names of its state_dict. Raises `FormatError` with the byte, member
+    or name. Nothing that the file refers to is imported or run.
     """
     regular_size(path, "a checkpoint of PyTorch is expected")
     try:
@@ -79,7 +79,7 @@ def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
     elif _LEGACY_MAGIC in content[:32]:
         read = _read_legacy(content, path)
     else:
-        raise FormatError(path, "byte 0", "neither of the two forms that PyTorch's checkpoints have")
+        raise FormatError(path, "byte 0", "neither of the two forms of PyTorch's checkpoints")
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in _named_tensors(read.value, path):
         if name in tensors:
@@ -94,7 +94,7 @@ def read_checkpoint(path: str | Path) -> dict[str, StoredTensor]:
 def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
     members = _members(content, path)
     if "data.pkl" not in members:
-        raise FormatError(path, "", "a zip archive without data.pkl, so no checkpoint of PyTorch")
+        raise FormatError(path, "", "a zip archive without data.pkl is not a checkpoint of PyTorch")
     _require_whole(content, members, path)
     order = _bytes_of(content, members["byteorder"]) if "byteorder" in members else b"little"
     if order not in (b"little", b"big"):
@@ -105,7 +105,7 @@ def _read_zip(content: mmap.mmap, path: str | Path) -> _Content:
 
 
 def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
-    """Where bytes lie, by name without the folder that holds all; they are not packed, and none lies over others."""
+    """The position of each member's bytes, by name without the folder; members are uncompressed and do not overlap."""
     try:
         with Zip(path, MAX_DIRECTORY_BYTES) as archive:
             infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
@@ -116,20 +116,20 @@ def _members(content: mmap.mmap, path: str | Path) -> dict[str, _Span]:
     for info in infos:
         place, name = info.filename[:200], info.filename.partition("/")[2]
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
-            raise FormatError(path, place, "it is packed, which PyTorch does not do")
+            raise FormatError(path, place, "it is compressed, which PyTorch never does")
         at = info.header_offset + _LOCAL_HEADER.size
         if not end <= info.header_offset <= len(content) - _LOCAL_HEADER.size or name in members:
-            raise FormatError(path, place, "it lies over another member, or two have its name; get the file again")
+            raise FormatError(path, place, "it overlaps another member, or two have its name; get the file again")
         signature, *lengths = _LOCAL_HEADER.unpack(content[info.header_offset : at])
         members[name] = _Span(at + sum(lengths), info.file_size, info.CRC)
         end = sum(members[name][:2])
         if signature != b"PK\x03\x04" or end > len(content):
-            raise FormatError(path, place, "it does not lie where the archive says; get the file again")
+            raise FormatError(path, place, "it is not where the archive says; get the file again")
     return members
 
 
 def _require_whole(content: mmap.mmap, members: Mapping[str, _Span], path: str | Path) -> None:
-    """Refuse a file of which a member has another checksum. Where all have, PyTorch was told to write none
+    """Refuse a file in which some member's checksum differs. If all differ, PyTorch was told to write none
     (`torch.serialization.set_crc32_options`)."""
     with memoryview(content) as view:
         others = [name for name, (start, size, crc) in members.items() if zlib.crc32(view[start : start + size]) != crc]
@@ -142,9 +142,8 @@ def _bytes_of(content: mmap.mmap, span: _Span) -> bytes:
 
 
 def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
-    """A magic number, a version, what the machine was, the value, the keys of the storages; then the storages.
-
-    Each is its number of elements, in 8 bytes, and the elements. They were always written in little-endian order.
+    """A magic number, a version, a description of the machine, the value, the keys of the storages; then the storages:
+    the number of elements, in 8 bytes, and the elements, always little-endian.
     """
     _magic, version, _machine = (AllowedUnpickler(content, path).value() for _ in range(3))
     if version != _LEGACY_VERSION:
@@ -157,7 +156,9 @@ def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
     for key in keys if isinstance(keys, list) else [None]:
         storage = reader.storages.get(key.decode("latin-1") if isinstance(key, bytes) else str(key)[:80])
         if storage is None or storage.key in spans or content[at : at + 8] != storage.elements.to_bytes(8, "little"):
-            raise FormatError(path, f"byte {at}", "another storage is announced than follows; get the file again")
+            raise FormatError(
+                path, f"byte {at}", "the storage announced here is not the one that follows; get the file again"
+            )
         spans[storage.key] = _Span(at + 8, storage.elements * _numpy_type(storage.dtype).itemsize)
         at = sum(spans[storage.key][:2])
         if at > len(content):
@@ -166,7 +167,7 @@ def _read_legacy(content: mmap.mmap, path: str | Path) -> _Content:
 
 
 def _named_tensors(value: Any, path: str | Path) -> Iterator[tuple[str, Tensor]]:
-    """The tensors in lists, tuples and dicts in their order. A part may come many times, but not without end."""
+    """The tensors in lists, tuples and dicts, in order. A part may occur many times, but not endlessly."""
     spent, to_do = 0, [("", value)]
     while to_do:
         name, item = to_do.pop()
@@ -177,14 +178,14 @@ def _named_tensors(value: Any, path: str | Path) -> Iterator[tuple[str, Tensor]]
             inside = [(key, part) for key, part in reversed(parts) if type(part) in (*_HOLDERS, Tensor)]
             spent += len(parts) + sum(len(name) + len(str(key)) for key, _ in inside)
             if spent > MAX_NAMING:
-                raise FormatError(path, name[:200], "names without end, or values that hold themselves")
+                raise FormatError(path, name[:200], "endless names, or values that contain themselves")
             for key, part in inside:
                 text = _text(key)
                 to_do.append((".".join(filter(None, (name, text))), part))
 
 
 def _parts(item: Any) -> Iterator[tuple[Any, Any]]:
-    """What is in a list, tuple, dict or object, by its key; a network's parameters, buffers and layers by their own."""
+    """The content of a list, tuple, dict or object, by key; of a network its parameters, buffers and layers."""
     if type(item) in (list, tuple):
         yield from enumerate(item)
         return
@@ -196,13 +197,13 @@ def _parts(item: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _view(content: mmap.mmap, tensor: Tensor, read: _Content) -> NDArray[Any]:
-    """The tensor's elements where they lie. `ValueError` says which claim is wrong."""
+    """A view of the tensor's elements in the file. `ValueError` says which claim is wrong."""
     span = read.storages.get(tensor.storage.key)
     if span is None:
         raise ValueError(f"its storage {tensor.storage.key[:20]!r} is missing")
     claimed = tensor.storage.elements * _numpy_type(tensor.storage.dtype).itemsize
     if span.size != claimed:
-        raise ValueError(f"its storage has {span.size} bytes in the file where {claimed} are claimed")
+        raise ValueError(f"its storage has {span.size} bytes in the file, but {claimed} are claimed")
     dtype = _numpy_type(tensor.dtype).newbyteorder(">" if read.is_big_endian else "<")
     count = math.prod(tensor.shape)
     last = sum((length - 1) * stride for length, stride in zip(tensor.shape, tensor.strides, strict=True))

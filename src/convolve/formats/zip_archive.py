@@ -1,6 +1,6 @@
-"""Zip archives of strangers: what they take of memory is bounded by what they are, whatever they say.
+"""Untrusted zip archives: memory is bounded by the archive's real size, whatever it claims.
 
-The one place that opens one (`tests/test_house.py`).
+The only module that opens them (`tests/test_house.py`).
 """
 
 import io
@@ -13,8 +13,8 @@ from typing import IO, Any, BinaryIO
 
 from convolve.atomic import open_ordinary
 
-# RuntimeError: encrypted, or (NotImplementedError) packed in a way that Python does not know; OverflowError: a place of
-# more than 63 bits
+# RuntimeError: encrypted, or (NotImplementedError) compressed by a method that Python does not know; OverflowError:
+# an offset of more than 63 bits
 ZIP_DAMAGE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, OSError, ValueError, OverflowError
 )  # fmt: skip
@@ -23,7 +23,7 @@ _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class _SmallReads(io.FileIO):
-    """For `zipfile`, which reads the directory of an archive at once, as large as that says it is."""
+    """For `zipfile`, which reads the whole directory of an archive at once, as large as it claims to be."""
 
     most_bytes = MAX_DIRECTORY_BYTES
 
@@ -34,10 +34,10 @@ class _SmallReads(io.FileIO):
 
 
 class Zip(zipfile.ZipFile):
-    """An archive, open for reading, with a directory of so many bytes at most.
+    """An archive, open for reading, whose directory has a limited size.
 
-    A member is unpacked piece by piece and never further than its size in the directory, which callers may look at
-    first. Python cannot do so with bzip2 and LZMA, which make gigabytes of some bytes: those are refused.
+    A member is unpacked piece by piece and never beyond its size in the directory, which callers can check first.
+    Python cannot do so with bzip2 and LZMA, which can turn a few bytes into gigabytes: those are refused.
     """
 
     _own: _SmallReads | None = None
@@ -62,7 +62,7 @@ class Zip(zipfile.ZipFile):
     def open(self, name: Any, mode: Any = "r", pwd: bytes | None = None, *, force_zip64: bool = False) -> IO[bytes]:
         info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
         if info.compress_type not in _BOUNDED:
-            raise zipfile.BadZipFile("packed in a way that unpacks without a bound; pack it with deflate")
+            raise zipfile.BadZipFile("compressed by a method whose output cannot be limited; use deflate")
         return super().open(info, mode, pwd, force_zip64=force_zip64)
 
     def read(self, name: Any, pwd: bytes | None = None) -> bytes:
@@ -72,6 +72,6 @@ class Zip(zipfile.ZipFile):
 
 
 def is_zip(path: str | Path) -> bool:
-    """By its end, and also by its beginning, so that one that was cut off is called a damaged zip."""
+    """Whether it is a zip archive, by its end or its beginning: a truncated one is reported as a damaged zip."""
     with open_ordinary(path) as file:
         return file.read(4) == b"PK\3\4" or zipfile.is_zipfile(file)

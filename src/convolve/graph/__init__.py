@@ -1,1 +1,1 @@
-"""The neutral graph: every importer lowers to it, `build` makes a torch module of it, model folders store it."""
+"""The neutral graph: every importer converts to it, `build` makes a torch module from it, model folders store it."""

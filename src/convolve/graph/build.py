@@ -1,10 +1,11 @@
-"""Graph -> torch module: named layers where the graph has any, plain functions elsewhere, and code that one can read.
+"""Graph -> torch module: named layers where the graph has any, plain functions elsewhere, and readable code.
 
-The module is a `torch.fx.GraphModule`: `print(module)` shows the layers, `print(module.code)` the straight line of
-calls between them, and everything that knows torch (export, compile, quantization, hooks) works on it. The
-alternative, a module of our own that walks over the graph in `forward`, would hide the network in a loop. fx turns its
-graph into Python source and runs that: nothing gets into it but identifiers that `with_readable_names` made, numbers,
-and functions of torch and of this package.
+The module is a `torch.fx.GraphModule`: `print(module)` shows the layers, `print(module.code)` the sequence of calls
+between them, and all of torch's tools (export, compile, quantization, hooks) work on it. The alternative, our own
+module that interprets the graph in `forward`, would hide the network in a loop.
+
+fx turns its graph into Python source and executes that: it contains only identifiers that `with_readable_names` made,
+numbers, and functions of torch and of this package.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +23,8 @@ from convolve.graph.operations import OPERATIONS
 def build(graph: Graph, emitter: Emitter | None = None) -> fx.GraphModule:
     """The graph as a module in evaluation mode, in float32; `.train()` makes it trainable again.
 
-    It takes the graph's inputs in their order, with a batch axis in front, and returns its outputs: a tensor, or a
-    tuple where there are several. Frozen parameters do not require gradients. An `emitter` of one's own says where
-    parameters come from.
+    It takes the graph's inputs in order, with a leading batch axis, and returns its outputs: a tensor, or a tuple of
+    several. Frozen parameters do not require gradients. Another `emitter` can supply the parameters.
     """
     emitter = emitter or Emitter(graph)
     for value in graph.inputs:
@@ -38,9 +38,10 @@ def build(graph: Graph, emitter: Emitter | None = None) -> fx.GraphModule:
 
 
 def rebuild(graph: Graph, weights: Mapping[str, Tensor], fresh: tuple[str, ...] = ()) -> fx.GraphModule:
-    """The module of a part of a graph, with the `weights` of the whole one; layers called `fresh` keep the graph's own.
+    """The module of a part of a graph, with the `weights` of the whole; layers called `fresh` keep the graph's own
+    values.
 
-    Raises UnsupportedError where a layer of the part has no weights of its own in the whole.
+    Raises UnsupportedError if a layer of the part shares its weights with the rest.
     """
     module = build(graph)
     own = module.state_dict()
@@ -48,20 +49,20 @@ def rebuild(graph: Graph, weights: Mapping[str, Tensor], fresh: tuple[str, ...] 
         if key.partition(".")[0] in fresh:
             continue
         if key not in weights or weights[key].shape != tensor.shape:
-            raise UnsupportedError(f"{key} shares weights with what comes behind; give the original file instead")
+            raise UnsupportedError(f"{key} shares weights with later layers; give the original file instead")
         own[key] = weights[key]
     module.load_state_dict(own)
     return module
 
 
-_BASE = 2**12  # float32 counts exactly up to 2**24, fewer than the numbers of a large layer
+_BASE = 2**12  # float32 counts exactly up to 2**24, fewer than a large layer has numbers
 
 
 def with_weights(graph: Graph, weights: Mapping[str, Tensor]) -> Graph:
-    """The graph with the numbers of `weights`, the state of the module that `build` makes of it.
+    """The graph with the values of `weights`, the state of the module that `build` makes of it.
 
-    Layers arrange the numbers of parameters in ways of their own. Built again, with parameters that are numbered
-    through, the module itself tells which of them is where.
+    Layers rearrange the values of parameters. To find where each went, the module is built again from parameters that
+    contain consecutive numbers.
     """
     places = {p.name: np.arange(p.array.size).reshape(p.shape) for p in graph.parameters}
 
@@ -70,7 +71,7 @@ def with_weights(graph: Graph, weights: Mapping[str, Tensor]) -> Graph:
         return build(replace(graph, parameters=tuple(numbered))).state_dict()
 
     parameters = graph.parameters
-    finite = {p for p in parameters if p.constant is None or np.isfinite(p.constant)}  # code may hold the others
+    finite = {p for p in parameters if p.constant is None or np.isfinite(p.constant)}  # the code may hold the others
     owners = state(lambda number, p: np.full(p.shape, number, np.float32))
     low, high = (state(lambda _, p, digit=digit: digit(places[p.name])) for digit in _DIGITS)  # type: ignore[misc]
     found = {p.name: np.array(p.array, np.float32).reshape(-1) for p in parameters}

@@ -1,4 +1,4 @@
-"""Graph -> the graph of a classifier: one image goes in, one score for each class comes out."""
+"""Graph -> the graph of a classifier: one image as input, one score for each class as output."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,11 +11,11 @@ from convolve.graph.shapes import Shape
 
 
 class NoClassifierError(UnsupportedError):
-    """The network can be shown, run and converted, but it does not give scores of classes for one image."""
+    """The network can be shown, run and converted, but its output is not one score per class of one image."""
 
 
 class SeveralHeadsError(UsageError):
-    """The network has several outputs that could be scores of classes; `heads` are their names."""
+    """The network has several outputs that could be class scores; `heads` are their names."""
 
     def __init__(self, message: str, heads: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -23,10 +23,10 @@ class SeveralHeadsError(UsageError):
 
 
 def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
-    """The part of the graph that gives the scores: one axis a sample, of which evaluation makes probabilities.
+    """The part of the graph that gives the scores: a vector per sample, which evaluation turns into probabilities.
 
-    A single score is one of two classes where it is a sigmoid's, or where `is_binary`. Raises SeveralHeadsError where
-    there are several such outputs, NoClassifierError where there is none.
+    A single score means two classes if it comes from a sigmoid, or if `is_binary`. Raises SeveralHeadsError if there
+    are several such outputs, NoClassifierError if there is none.
     """
     nodes = {node.name: node for node in graph.nodes}
     found = [name for name in graph.outputs if name in nodes and _is_vector(nodes[name])]
@@ -44,13 +44,13 @@ def class_scores(graph: Graph, is_binary: bool = False) -> Graph:
 
 
 def side_by_side(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
-    """(the graph whose outputs are one vector, one behind the other; the size of each)."""
+    """(the graph with its outputs concatenated into one vector, the size of each)."""
     values = graph.values()
     sizes = tuple(prod(values[name].shape) for name in graph.outputs)
     for name, size in zip(graph.outputs, sizes, strict=True):
         if not values[name].batched:
             raise UnsupportedError(
-                f"{values[name].source or name} is the same for all samples, so that nothing judges it"
+                f"{values[name].source or name} is the same for all samples, so it cannot be compared"
             )
         flat = _reshape(free_name(graph, f"{name}_flat"), name, (size,))
         graph = replace(graph, nodes=(*graph.nodes, flat), outputs=(*graph.outputs[1:], flat.name))
@@ -62,15 +62,14 @@ def side_by_side(graph: Graph) -> tuple[Graph, tuple[int, ...]]:
 
 
 def first_output(graph: Graph, count: int) -> Graph:
-    """The graph that gives the first of the `count` outputs which `side_by_side` has put together."""
+    """The graph that gives the first of the `count` outputs that `side_by_side` concatenated."""
     last = next(node for node in graph.nodes if node.name == graph.outputs[0])
     return pruned(replace(graph, outputs=last.inputs[:1])) if count > 1 else graph
 
 
 def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
-    """The graph with one input (C, H, W). A network of plain numbers takes them from an image of `shape_CHW`; without
-    it, from a single row.
-    """
+    """The graph with one input (C, H, W). A network of plain numbers gets them from an image of `shape_CHW`, by default
+    a single row."""
     if len(graph.inputs) != 1:
         names = ", ".join(value.name for value in graph.inputs) or "nothing"
         raise NoClassifierError(f"the output is computed from {names}; it must depend on one input, the image")
@@ -89,12 +88,12 @@ def image_input(graph: Graph, shape_CHW: Shape | None = None) -> Graph:
 
 
 def _has_channels_last(shape: Shape) -> bool:
-    """Whether it is (H, W, C), as networks of Keras on CNTK take images: where it cannot be (C, H, W)."""
+    """Whether the shape is (H, W, C), as for networks of Keras on CNTK: if it cannot be (C, H, W)."""
     return len(shape) == 3 and shape[2] in (1, 3) and shape[0] not in (1, 3)
 
 
 def _from_planes(graph: Graph) -> Graph:
-    """The graph of an image (H, W, C) with an image (C, H, W) in its place."""
+    """The graph with an input (C, H, W) in place of (H, W, C)."""
     source = graph.inputs[0]
     height, width, channels = source.shape
     image = Input(free_name(graph, "image"), (channels, height, width), source.source)
@@ -107,7 +106,7 @@ def _from_planes(graph: Graph) -> Graph:
 
 
 def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
-    """The graph for images of another shape, where its input is flattened first."""
+    """The graph for images of another shape, if it flattens its input first."""
     source = graph.inputs[0]
     readers = [node for node in graph.nodes if source.name in node.inputs]
     if shape_CHW == source.shape:
@@ -118,7 +117,7 @@ def reshaped_image(graph: Graph, shape_CHW: Shape) -> Graph:
 
 
 def input_arithmetic(graph: Graph) -> Iterator[str]:
-    """What the graph itself does to its input with frozen constants, in words: "minus 114", "times 0.00390625"."""
+    """What the graph does to its input with frozen constants, in words: "minus 114", "times 0.00390625"."""
     words = {"subtract": "minus", "multiply": "times", "add": "plus", "divide": "divided by"}
     values, uses, name = graph.values(), graph.uses(), graph.inputs[0].name if graph.inputs else ""
     while uses[name] == 1:
@@ -135,7 +134,7 @@ def input_arithmetic(graph: Graph) -> Iterator[str]:
 
 
 def _constant(value: object) -> str:
-    assert isinstance(value, Parameter)  # the caller has looked
+    assert isinstance(value, Parameter)  # the caller has checked this
     if value.array.size <= 4:
         return ", ".join(f"{number:g}" for number in value.array.flat)
     return f"{value.name}, constants of shape {value.shape}"

@@ -1,4 +1,4 @@
-"""What an imported network consists of: a row for each node, with the name that its author gave it."""
+"""A description of an imported network: a row for each node, with the name that its author gave it."""
 
 from math import prod
 
@@ -9,9 +9,9 @@ from convolve.models.summary import Layer, Summary
 
 
 def describe(graph: Graph, module: nn.Module) -> Summary:
-    """The nodes of a graph, and what each became in the `module` that was built of it.
+    """The nodes of a graph, and what each became in the `module` built from it.
 
-    Parameters count where they are first read.
+    Parameters count where they are first used.
     """
     became = {name: type(layer).__name__ for name, layer in module.named_children()}
     values, counted, layers = graph.values(), set[str](), []
@@ -26,7 +26,7 @@ def describe(graph: Graph, module: nn.Module) -> Summary:
 
 
 def _learned(node: Node, value: Value) -> bool:
-    """Statistics are counted by nobody, and frozen constants are part of the arithmetic."""
+    """Trainable parameters only: not statistics, nor frozen constants, which belong to the arithmetic."""
     if node.op == "batch_normalization" and value.name in node.inputs[3:]:
         return False
     weighted = node.op in ("convolution", "convolution_transpose", "linear", "batch_normalization")

@@ -1,4 +1,4 @@
-"""A graph while a front end writes it: values are added in the order of computation, shapes follow at once."""
+"""A graph while an importer writes it: values are added in the order of computation, and their shapes are known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +14,13 @@ from convolve.graph.shapes import MAX_VALUES, Shape, bounded, require
 
 
 class Draft:
-    """Hands out one key for each value; `finish` replaces the keys by readable names."""
+    """Returns a key for each value; `finish` replaces the keys by readable names."""
 
     def __init__(self) -> None:
         self._values: dict[str, Value] = {}
         self._aliases: dict[str, dict[str, None]] = {}
         self.notes: list[str] = []
-        self.block = ""  # the named block that nodes are added in
+        self.block = ""  # the named block that nodes are added to
 
     def input(self, shape: Shape, source: str = "") -> str:
         require(min(shape, default=1) >= 1, f"an input of shape {shape}")
@@ -30,7 +30,7 @@ class Draft:
         return self._keep(Parameter(self._key(), array, learning_rate_multiplier, source))
 
     def add(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """A node. Raises GraphError where the operands do not fit."""
+        """Add a node. Raises GraphError if its operands do not fit."""
         require(len(self._values) < MAX_VALUES, f"more than {MAX_VALUES} operations and parameters")
         shape, batched = outcome(op, attributes, [self._values[name] for name in inputs])
         node = Node(self._key(), op, tuple(inputs), attributes, shape=shape, batched=batched, block=self.block)
@@ -43,28 +43,28 @@ class Draft:
         return self._values[key].batched
 
     def array(self, key: str) -> Array | None:
-        """The numbers of a parameter; None for any other value."""
+        """The values of a parameter; None for anything else."""
         value = self._values[key]
         return value.array if isinstance(value, Parameter) else None
 
     def node(self, key: str) -> Node | None:
-        """The node that a key stands for; None for an input or a parameter."""
+        """The node of a key; None for an input or a parameter."""
         value = self._values[key]
         return value if isinstance(value, Node) else None
 
     def call(self, key: str, name: str, *aliases: str) -> None:
-        """Let names lead to a value: the `name` that the author gave it, if any, and what the file calls it."""
+        """Let names refer to a value: the `name` that the author gave it, if any, and the names used in the file."""
         for alias in filter(None, (name, *aliases)):
             self._aliases.setdefault(alias, {})[key] = None
         self.label(key, name)
 
     def label(self, key: str, name: str) -> None:
-        """Give a value the author's `name` where it has none, without letting the name lead to it."""
+        """Give a value the author's `name` if it has none, but do not let the name refer to it."""
         if name and not self._values[key].source:
             self._values[key] = replace(self._values[key], source=name)
 
     def finish(self, outputs: Sequence[str], origin: str, whole: bool = False) -> Graph:
-        """The graph of what `outputs` need. The `whole` one has everything, as it was added."""
+        """The graph that `outputs` need. With `whole`, everything that was added."""
         aliases = {alias: tuple(keys) for alias, keys in self._aliases.items()}
         notes = tuple(dict.fromkeys(self.notes))
         graph = graph_of(self._values.values(), outputs=tuple(outputs), aliases=aliases, notes=notes, origin=origin)
@@ -80,9 +80,9 @@ class Draft:
 
 @dataclass(frozen=True)
 class Operands:
-    """What a lowering rule gets to see of one operation of a file: its operands are values of the draft already."""
+    """What a conversion rule sees of one operation of a file: its operands are already values of the draft."""
 
-    word: ClassVar[str] = "operand"  # what the tool calls one
+    word: ClassVar[str] = "operand"  # what the tool calls an operand
 
     draft: Draft
     operands: tuple[str, ...]
@@ -96,7 +96,7 @@ class Operands:
         return self.operands[index]
 
     def shape(self, index: int = 0) -> Shape:
-        """The shape of an operand, of one sample, the slowest axis first."""
+        """The shape of an operand, for one sample, the slowest axis first."""
         return self.draft.shape(self.operand(index))
 
     def reshaped(self, value: str, shape: Shape) -> str:

@@ -14,9 +14,9 @@ from convolve.graph.shapes import Shape
 
 
 class Emitter:
-    """`code` grows call by call; `root` collects the layers; `values` leads from the graph's values to the code's.
+    """`code` grows call by call; `root` collects the layers; `values` maps the graph's values to the code's.
 
-    `shares`: the parameters belong to others too, so that no layer takes them over, and outputs are always a tuple.
+    `shares`: the parameters also belong to others, so no layer owns them, and outputs are always a tuple.
     """
 
     shares = False
@@ -40,11 +40,11 @@ class Emitter:
         self.values[value.name] = self.code.create_node("placeholder", value.name, name=value.name)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
-        """A call of `function`; without a `name`, the variable is called after the function."""
+        """A call of `function`; without a `name`, the variable is named after the function."""
         return self.code.create_node("call_function", function, args, kwargs, name=name or None)
 
     def layer(self, name: str, layer: nn.Module, *args: fx.Node) -> fx.Node:
-        """A call of `layer`, which becomes a part of the module under `name`."""
+        """A call of `layer`, which becomes a submodule called `name`."""
         attribute = self._attribute(name)
         self.root.add_module(attribute, layer)
         return self.code.create_node("call_module", attribute, args, name=name)
@@ -55,17 +55,17 @@ class Emitter:
         return self.call(name, torch.reshape, x, (-1, *shape) if batched else shape)
 
     def value(self, name: str) -> fx.Node:
-        """The code's variable for a value; a parameter that no layer has taken becomes one of the module itself."""
+        """The code's variable for a value; a parameter that no layer owns becomes one of the module itself."""
         if name not in self.values:
             self.values[name] = self._free_parameter(self._graph_values[name])
         return self.values[name]
 
     def aligned(self, node: Node, literals: bool = False) -> list[fx.Node | float]:
-        """The operands of a node, ready to broadcast: samples of fewer axes than the result get axes of 1 in front."""
+        """The operands of a node, ready for broadcasting: samples get leading axes of 1, up to the result's rank."""
         constants = {name: self._graph_values[name].constant if literals else None for name in node.inputs}
         numbers = {name: n if n is not None and math.isfinite(n) else None for name, n in constants.items()}
         if not any(numbers[name] is None and self.shape(name) == node.shape for name in node.inputs):
-            numbers = dict.fromkeys(numbers)  # nothing but the parameters gives the result its shape
+            numbers = dict.fromkeys(numbers)  # only the parameters give the result its shape
         return [self._operand(node, name) if (n := numbers[name]) is None else n for name in node.inputs]
 
     def _operand(self, node: Node, name: str) -> fx.Node:
@@ -83,13 +83,13 @@ class Emitter:
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def own(self, *names: str) -> list[Parameter] | None:
-        """The parameters called `names`, if all are parameters that nothing else reads: then a layer may take them."""
+        """The parameters called `names`, if all are parameters that nothing else uses: then a layer may own them."""
         values = [self._graph_values[name] for name in names]
         mine = [value for value in values if isinstance(value, Parameter) and self._uses[value.name] == 1]
         return mine if len(mine) == len(names) else None
 
     def parameter(self, source: Parameter, array: Array | None = None) -> nn.Parameter:
-        """The numbers of `source`, rearranged as `array` if given, as a copy of our own."""
+        """A copy of the values of `source`, rearranged to `array` if given."""
         data = tensor(source.array if array is None else array, source.name)
         parameter = nn.Parameter(data, requires_grad=not source.is_frozen)
         if source.learning_rate_multiplier not in (0, 1):
@@ -105,7 +105,7 @@ class Emitter:
         return self.code.create_node("get_attr", attribute, name=value.name)
 
     def _attribute(self, name: str) -> str:
-        """`name`, or the like where a module already has an attribute of that name."""
+        """`name`, or a similar one if a module already has that attribute."""
         while hasattr(self.root, name) or hasattr(fx.GraphModule, name):
             name += "_"
         return name

@@ -1,9 +1,9 @@
-"""How a classifier's scores end: as logits, or as probabilities that a softmax, a sigmoid or a hardmax made of them.
+"""The end of a classifier: whether its outputs are logits, or probabilities from a softmax, a sigmoid or a hardmax.
 
-Evaluation makes probabilities of scores by a softmax; nothing must go through two. So a softmax at the end is taken
-off, through the changes of shape behind it; what cannot be taken off gets a logarithm behind it, since the softmax of
-log p is p. The probabilities of sigmoids do not add up to 1: `gives_independent` knows such a graph by its end, the
-logarithm of a sigmoid, and evaluation leaves these as they are.
+Evaluation applies a softmax to the scores, and it must not be applied twice. So a softmax at the end is removed, also
+if only changes of shape follow it; if it cannot be removed, a logarithm is added, since the softmax of log p is p. The
+probabilities of sigmoids do not sum to 1: `gives_independent` recognizes such a graph by its end, the logarithm of a
+sigmoid, and evaluation does not normalize them.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +20,8 @@ _ENDS = {"softmax", "log_softmax", "sigmoid", "log_sigmoid", "hardmax"}
 
 @dataclass(frozen=True)
 class _End:
-    """`node` makes probabilities; `behind` it come nodes, the first one first, which only move its numbers if `moves`,
-    and scale them if `scales`."""
+    """`node` computes probabilities; the nodes in `behind` follow it, in order, and only move values if `moves`, or
+    scale them if `scales`."""
 
     node: Node
     behind: tuple[Node, ...]
@@ -30,20 +30,20 @@ class _End:
 
 
 def as_scores(graph: Graph) -> Graph:
-    """The graph, with one vector as its output, so that a softmax of that is what the file means by probabilities; or,
-    behind sigmoids, its exponential."""
+    """The graph with a single vector as its output, whose softmax gives the file's probabilities; or, after sigmoids,
+    whose exponential does."""
     graph = _with_one_logarithm(graph)
     end = _end_of(graph, graph.outputs[0])
     if end is None or (end.node.op == "sigmoid" and end.scales):
         return graph
     name = end.node.name
     if end.node.op in ("softmax", "log_softmax") and _is_of_all_classes(end) and _is_read_once(graph, end):
-        note = f"the {end.node.op} at the end ({name}) is left to evaluation, which has its own"
+        note = f"the {end.node.op} at the end ({name}) is removed, since evaluation applies its own"
         return _without(replace(graph, notes=(*graph.notes, note)), end)
     if end.node.op in ("log_softmax", "log_sigmoid"):
         return graph
-    kind = "probabilities of each class by itself" if end.node.op == "sigmoid" else "probabilities"
-    notes = (*graph.notes, f"its outputs are {kind} ({end.node.op} {name}) and taken as such")
+    kind = "independent probabilities of each class" if end.node.op == "sigmoid" else "probabilities"
+    notes = (*graph.notes, f"its outputs are {kind} ({end.node.op} {name}) and treated as such")
     if end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end):
         exact = replace(end.node, op="log_sigmoid")
         return replace(graph, nodes=tuple(exact if node is end.node else node for node in graph.nodes), notes=notes)
@@ -53,7 +53,7 @@ def as_scores(graph: Graph) -> Graph:
 
 
 def _with_one_logarithm(graph: Graph) -> Graph:
-    """The graph with one `log` at its end, where a file that we exported spells `functions.log` out."""
+    """The graph with one `log` at its end, where our exported files have the equivalent of `functions.log`."""
     values = graph.values()
     last = values[graph.outputs[0]]
     if not isinstance(last, Node) or last.op != "select":
@@ -69,10 +69,10 @@ def _with_one_logarithm(graph: Graph) -> Graph:
 
 
 def two_classes(graph: Graph, is_logit: bool) -> Graph | None:
-    """The graph of a single score as that of two classes, the second one being what the score speaks for.
+    """The graph of a single score as one of two classes; the score is for the second class.
 
-    The softmax of (0, z) is (1 - p, p), where p is the sigmoid of z. None where the score is no sigmoid's and nobody
-    said that it `is_logit`.
+    The softmax of (0, z) is (1 - p, p), where p is the sigmoid of z. None if the score does not come from a sigmoid and
+    `is_logit` is false.
     """
     last = graph.values()[graph.outputs[0]]
     if len(graph.outputs) != 1 or not last.batched or prod(last.shape) != 1:
@@ -97,31 +97,31 @@ def two_classes(graph: Graph, is_logit: bool) -> Graph | None:
 
 
 def makes_probabilities(graph: Graph, name: str) -> bool:
-    """Whether the value called `name` is what a softmax, a sigmoid or a hardmax made."""
+    """Whether the value called `name` comes from a softmax, a sigmoid or a hardmax."""
     return _end_of(graph, name) is not None
 
 
 def gives_independent(graph: Graph) -> bool:
-    """Whether the output is the logarithm of probabilities that sigmoids made: each class is there or not by itself."""
+    """Whether the output is the logarithm of sigmoids' probabilities: classes are independent of each other."""
     _, end = _before_logarithm(graph)
     return end is not None and end.node.op in ("sigmoid", "log_sigmoid")
 
 
 def for_training(graph: Graph) -> Graph:
-    """The graph without what made probabilities at its end: training has its own."""
+    """The graph without the probabilities at its end: training applies its own."""
     before, end = _before_logarithm(graph)
     return _without(before, end) if end and end.moves and _is_read_once(before, end) else graph
 
 
 def without_sigmoid(graph: Graph) -> Graph:
-    """The graph that gives the logits, where a sigmoid ends it."""
+    """The graph that gives the logits, if it ends in a sigmoid."""
     end = _end_of(graph, graph.outputs[0])
     takes_off = end is not None and end.node.op == "sigmoid" and end.moves and _is_read_once(graph, end)
     return _without(graph, end) if end and takes_off else graph
 
 
 def _before_logarithm(graph: Graph) -> tuple[Graph, _End | None]:
-    """(the graph without a logarithm at its end, what made probabilities there); None for scores of another kind."""
+    """(the graph without a logarithm at its end, the node that computes probabilities there); None for other scores."""
     last = graph.values()[graph.outputs[0]]
     if isinstance(last, Node) and last.op == "log":
         graph = pruned(replace(graph, outputs=last.inputs))
@@ -131,7 +131,7 @@ def _before_logarithm(graph: Graph) -> tuple[Graph, _End | None]:
 
 
 def _end_of(graph: Graph, name: str) -> _End | None:
-    """What makes probabilities of scores, where the value called `name` consists of such."""
+    """The node that computes probabilities, if the value called `name` consists of them."""
     values, behind, moves, scales = graph.values(), list[Node](), True, False
     while True:
         node = values[name]
@@ -150,7 +150,7 @@ def _end_of(graph: Graph, name: str) -> _End | None:
 
 
 def _scaled(values: dict[str, Value], node: Node) -> str:
-    """The operand that a positive constant multiplies; empty for anything else."""
+    """The operand that is multiplied by a positive constant; empty for anything else."""
     if node.op == "multiply":
         for name, other in (node.inputs, node.inputs[::-1]):
             if (values[other].constant or 0) > 0:
@@ -163,7 +163,7 @@ def _is_padded(node: Node) -> bool:
 
 
 def _is_of_all_classes(end: _End) -> bool:
-    """Whether the softmax is over all numbers of a sample, and what comes behind it only moves them."""
+    """Whether the softmax is over all numbers of a sample, and everything after it only moves them."""
     return end.moves and prod(end.node.shape[axis] for axis in end.node.integers("axes")) == prod(end.node.shape)
 
 
@@ -173,7 +173,7 @@ def _is_read_once(graph: Graph, end: _End) -> bool:
 
 
 def _without(graph: Graph, end: _End) -> Graph:
-    """The graph whose values behind the end come straight from what the end read."""
+    """The graph in which the values after the end come directly from its operand."""
     source = end.node.inputs[0]
 
     def fed(node: Node) -> Node:

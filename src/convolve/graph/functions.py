@@ -1,6 +1,7 @@
-"""What imported graphs compute and torch has no one function for. N batch; the tensors hold samples or batches of them.
+"""Operations of imported graphs for which torch has no single function.
 
-Where CNTK guards an operation against undefined results, so do these: the numbers are those of the real CNTK 2.7.
+N batch; tensors are samples or batches. Where CNTK guards an operation against undefined results, so do these: the
+results are those of the real CNTK 2.7.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ Sizes = tuple[int, ...]
 
 
 def log(x: Tensor) -> Tensor:
-    """The natural logarithm; below 1e-37 CNTK answers -85.1."""
+    """The natural logarithm; below 1e-37 CNTK returns -85.1."""
     return torch.where(x < 1e-37, -85.1, x.clamp(min=1e-37).log())
 
 
@@ -33,7 +34,7 @@ def reciprocal(x: Tensor) -> Tensor:
 
 
 def log_add_exp(x: Tensor, y: Tensor) -> Tensor:
-    """log(exp(x) + exp(y)), spelled so that no exporter spells it out: exp overflows from 89 on."""
+    """log(exp(x) + exp(y)), written so that exporters do not decompose it: exp overflows from 89 on."""
     return torch.maximum(x, y) + F.softplus(-(x - y).abs())
 
 
@@ -54,12 +55,12 @@ def select(condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
 
 
 def straight_through(x: Tensor) -> Tensor:
-    """1 for positive numbers, -1 for others; its gradient is that of x itself."""
+    """1 for positive numbers, -1 for others; its gradient is the identity's."""
     return torch.where(x > 0, 1.0, -1.0) + (x - x.detach())
 
 
 def compare(x: Tensor, y: Tensor, how: str) -> Tensor:
-    """What torch's function `how` answers, as 0 or 1 for each element."""
+    """The result of torch's comparison `how`, as 0 or 1 for each element."""
     return getattr(torch, how)(x, y).to(x.dtype)  # type: ignore[no-any-return]
 
 
@@ -78,7 +79,7 @@ def log_softmax(x: Tensor, dims: Sizes) -> Tensor:
 
 
 def hardmax(x: Tensor, dims: Sizes) -> Tensor:
-    """1 at the (first) largest element along `dims`, which are all axes of a sample or one; 0 elsewhere."""
+    """1 at the (first) largest element along `dims`, which is all axes of a sample or one; 0 elsewhere."""
     dims = _wide(x, dims)
     if len(dims) > 1:
         return hardmax(x.flatten(min(dims)), (-1,)).reshape(x.shape)
@@ -87,7 +88,7 @@ def hardmax(x: Tensor, dims: Sizes) -> Tensor:
 
 
 def _wide(x: Tensor, dims: Sizes) -> Sizes:
-    """`dims` without those of one cell, which change nothing: along a single one, an exporter has an operator."""
+    """`dims` without those of length 1, which change nothing: exporters have an operator for a single axis."""
     return tuple(dim for dim in dims if x.shape[dim] > 1) or dims[:1]
 
 
@@ -98,7 +99,7 @@ def product_along(x: Tensor, dims: Sizes, keepdim: bool) -> Tensor:
 
 
 def index_of_extreme(x: Tensor, largest: bool, dims: Sizes, keepdim: bool) -> Tensor:
-    """Where the extreme along `dims` is, as a float; over several axes, its place in C order."""
+    """The index of the extreme along `dims`, as a float; over several axes, its position in C order."""
     flat = x if len(dims) == 1 else x.flatten(min(dims))
     dim = dims[0] if len(dims) == 1 else -1
     index = (flat.argmax(dim, keepdim=True) if largest else flat.argmin(dim, keepdim=True)).to(x.dtype)
@@ -113,7 +114,7 @@ def top_k(x: Tensor, k: int, dim: int, indices: bool) -> Tensor:
 
 
 def one_hot(x: Tensor, classes: int, dim: int) -> Tensor:
-    """A new axis at `dim` (negative, of the result) with 1 where the class is x."""
+    """A new axis at `dim` (negative, in the result) with 1 at the class x."""
     shape = [1] * (x.dim() + 1)
     shape[dim] = classes
     return (x.unsqueeze(dim) == torch.arange(classes, device=x.device).reshape(shape)).to(x.dtype)
@@ -133,30 +134,30 @@ def gather(x: Tensor, dim: int, indices: Sizes) -> Tensor:
 
 
 def gather_rows(indices: Tensor, table: Tensor) -> Tensor:
-    """The rows of `table` that `indices` say: their shape, then that of a row."""
+    """The rows of `table` at `indices`: the shape of `indices`, then that of a row."""
     return table[indices.long()]
 
 
 def eye_like(x: Tensor) -> Tensor:
-    """The identity in the form of a matrix, or of a batch of vectors."""
+    """The identity matrix, in the shape of a matrix or of a batch of vectors."""
     return torch.eye(x.shape[0], x.shape[1], dtype=x.dtype, device=x.device)
 
 
 def over_batch(x: Tensor, how: str) -> Tensor:
-    """One sample from all: their sum, mean, and so on."""
+    """A reduction over all samples: their sum, mean, and so on."""
     found: Tensor = getattr(torch, how)(x, 0)
     return found
 
 
 def concatenate(tensors: Sequence[Tensor], dim: int, rank: int) -> Tensor:
-    """Side by side; samples of `rank` axes that belong to no batch are repeated for each sample of it."""
+    """Concatenate; samples of `rank` axes without a batch axis are repeated for each sample."""
     batch = max(tensors, key=Tensor.dim)
-    size = batch.shape[0]  # `len` would be a fixed number in an exported graph
+    size = batch.shape[0]  # `len` would become a constant in an exported graph
     return torch.cat([x.expand(size, *x.shape) if x.dim() == rank < batch.dim() else x for x in tensors], dim)
 
 
 def pad_mirrored(x: Tensor, lower: Sizes, upper: Sizes, mode: str) -> Tensor:
-    """The borders continued by their mirror image; "reflect" leaves the outermost cell out, "symmetric" repeats it."""
+    """Pad by mirroring; "reflect" excludes the outermost element, "symmetric" repeats it."""
     for dim, (low, high) in enumerate(zip(lower, upper, strict=True), start=-len(lower)):
         if low or high:
             places = np.pad(np.arange(x.shape[dim]), (low, high), mode)  # type: ignore[call-overload]
@@ -177,7 +178,7 @@ def convolution_transpose(
     lower: Sizes,
     output: Sizes,
 ) -> Tensor:
-    """The cells lower .. lower + output of the full transposed convolution; beyond it there is only the bias."""
+    """The elements lower .. lower + output of the full transposed convolution; beyond it there is only the bias."""
     convolve = _CONVOLVE_TRANSPOSED[len(strides)]
     full = convolve(x, weight, None, strides, groups=groups, dilation=dilation)
     ends = zip(full.shape[2:], lower, output, strict=True)
@@ -190,7 +191,7 @@ _CONVOLVE_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_
 
 
 def average_pool_real_cells(x: Tensor, window: Sizes, strides: Sizes, padding: Sizes) -> Tensor:
-    """Averages over the cells inside the image; `padding` is torch's, the last axis first."""
+    """Averages over the elements inside the image; `padding` is in torch's order, the last axis first."""
     pool = _AVERAGE_POOLS[len(window)]
     cells = F.pad(torch.ones_like(x[:1]), padding)
     return pool(F.pad(x, padding), window, strides) / pool(cells, window, strides)
@@ -200,7 +201,7 @@ _AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def max_unpool(pooled: Tensor, original: Tensor, window: Sizes, strides: Sizes, padding: Sizes) -> Tensor:
-    """Each value of `pooled` at the place in `original` that the pooling took its maximum from, 0 elsewhere."""
+    """Each value of `pooled` at the position in `original` from which the pooling took its maximum, 0 elsewhere."""
     pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(window)]
     padded = F.pad(original, padding, value=float("-inf"))
     _, places = pool(padded, window, strides, return_indices=True)
@@ -209,7 +210,7 @@ def max_unpool(pooled: Tensor, original: Tensor, window: Sizes, strides: Sizes, 
 
 
 def roi_pool(images_NCHW: Tensor, regions_NR4: Tensor, output: Sizes, scale: float, kind: str) -> Tensor:
-    """Caffe's pooling of regions (x1, y1, x2, y2) in pixels: (N, R, C, rows, columns). An empty bin is 0."""
+    """Caffe's pooling of regions (x1, y1, x2, y2) in pixels: (N, R, C, rows, columns). An empty bin gives 0."""
     rows, columns = output
     N, C, H, W = images_NCHW.shape
     result = images_NCHW.new_zeros(N, regions_NR4.shape[1], C, rows, columns)
@@ -226,7 +227,7 @@ def roi_pool(images_NCHW: Tensor, regions_NR4: Tensor, output: Sizes, scale: flo
 
 
 def _bin(start: int, end: int, index: int, count: int, size: int) -> tuple[int, int]:
-    """The cells [first, last) of one of `count` bins that share the cells start .. end."""
+    """The elements [first, last) of one of `count` bins that divide start .. end."""
     length = max(end - start + 1, 1)
     first, last = start + index * length // count, start - (-(index + 1) * length // count)
     return min(max(first, 0), size), min(max(last, 0), size)
@@ -244,7 +245,7 @@ def normalize(
 
 
 def contract(x: Tensor, weight: Tensor, axes: int, x_batched: bool, weight_batched: bool) -> Tensor:
-    """The last `axes` axes of x against the first of the weight; with a weight for each sample, sample by sample."""
+    """Contract the last `axes` axes of x with the first of the weight; sample by sample if each has its own weight."""
     kind = torch.promote_types(x.dtype, weight.dtype)  # a frozen constant stays float32 beside values of 16 bits
     x, weight = x.to(kind), weight.to(kind)
     if not weight_batched:

@@ -1,6 +1,6 @@
-"""Graph -> graph: what several operations of a file say together, said in one.
+"""Graph -> graph: several operations of a file that together mean one operation become that one.
 
-Recognition goes by structure, never by a name alone, so that the new graph computes what the old one did.
+Recognition is by structure, never by a name alone, so that the new graph computes the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,8 +14,8 @@ Values = dict[str, Value]
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph with what is done to a parameter alone done once, scales and biases moved into their layers, and
-    operations that are spelled out in full found again."""
+    """The graph with operations on parameters alone precomputed, scales and biases moved into their layers, and
+    decomposed operations recognized."""
     graph = _rescaled(_folded(graph))
     values, uses, nodes = graph.values(), graph.uses(), []
     for node in graph.nodes:
@@ -29,7 +29,8 @@ def fuse(graph: Graph) -> Graph:
 
 
 def _folded(graph: Graph) -> Graph:
-    """What is computed from parameters that nothing else reads becomes a parameter: a mean spliced from three numbers.
+    """A value computed only from parameters that nothing else uses becomes a parameter, such as a mean spliced from
+    three numbers.
 
     Trainable parameters are only reshaped; anything else would change what is learned.
     """
@@ -60,7 +61,7 @@ _FOLDS: dict[str, Callable[[Node, list[Array]], Array]] = {
 
 
 def _with_bias(values: Values, uses: Mapping[str, int], node: Node) -> Node | None:
-    """A weighted sum plus a parameter of the right shape -> the weighted sum with the parameter as its bias."""
+    """A weighted sum plus a parameter of a suitable shape -> the weighted sum with that parameter as its bias."""
     for product_name, bias_name in _either_order(node, "add"):
         product, bias = values[product_name], values[bias_name]
         if (
@@ -74,7 +75,7 @@ def _with_bias(values: Values, uses: Mapping[str, int], node: Node) -> Node | No
 
 
 def _bias_shape(values: Values, product: Node) -> tuple[int, ...] | None:
-    """The shape that a bias of this node has in the graph; None where the node takes none."""
+    """The shape of this node's bias in the graph; None if the node has none."""
     if product.op not in ("convolution", "convolution_transpose", "linear") or len(product.inputs) != 2:
         return None
     weight = values[product.inputs[1]]
@@ -87,9 +88,10 @@ def _bias_shape(values: Values, product: Node) -> tuple[int, ...] | None:
 
 
 def _rescaled(graph: Graph) -> Graph:
-    """Batch normalization with a fixed scale of 1 and bias of 0, times a parameter, plus another: these become its own.
+    """Batch normalization with a fixed scale of 1 and bias of 0, times a parameter, plus another: these become its
+    scale and bias.
 
-    Caffe has them in a layer behind it.
+    Caffe has them in a separate layer.
     """
     values, uses, nodes = graph.values(), graph.uses(), []
     for node in graph.nodes:
@@ -125,7 +127,8 @@ def _is_fixed(value: Value, number: float) -> bool:
 
 
 def _log_of_sigmoid(values: Values, node: Node) -> Node | None:
-    """log(sigmoid(x)), which is no number for x = -100, and -softplus(-x), as our own files have it; exp of that."""
+    """log(sigmoid(x)), which is -inf for x = -100, becomes -softplus(-x), as in our files; the exponential
+    of that too."""
     if x := _operand(values, _operand(values, node.name, "exp"), "log_sigmoid"):
         return replace(node, op="sigmoid", inputs=(x,))
     x = _operand(values, node.inputs[0], "sigmoid") if node.op == "ieee_log" else None

@@ -1,15 +1,14 @@
-"""One neutral graph: every front end (CNTK, Caffe, BrainScript) lowers to it, one builder turns it into a module.
+"""One neutral graph: every front end (CNTK, Caffe, BrainScript) lowers to it, one builder makes a module from it.
 
     Graph
-    ├── inputs       what the network is fed: the shape of one sample each
-    ├── parameters   numpy arrays; frozen where the learning-rate multiplier is 0
+    ├── inputs the network's inputs: the shape of one sample each
+    ├── parameters   numpy arrays; frozen if the learning-rate multiplier is 0
     ├── nodes        one operation each, operands first; every node has one value
     └── outputs      the values that the network returns
 
-Values are called by the name of the input, parameter or node that they come from. Shapes are those of one sample,
-slowest axis first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value
-made from parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes
-a graph.
+A value has the name of the input, parameter or node that it comes from. Shapes are those of one sample, slowest axis
+first: (C, H, W) for an image. A `batched` value is such an array for each sample of the batch; a value made from
+parameters alone has no batch axis. `operations.py` lists the operations; `draft.py` is how a front end makes a graph.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Input:
-    """`source` is the input's own name in the file; so it is for parameters and nodes."""
+    """`source` is the input's own name in the file; likewise for parameters and nodes."""
 
     name: str
     shape: Shape
@@ -59,13 +58,13 @@ class Parameter:
 
     @property
     def constant(self) -> float | None:
-        """The number that a frozen parameter of one element holds; None for every other value."""
+        """The value of a frozen parameter with one element; None for anything else."""
         return float(self.array.flat[0]) if self.array.size == 1 and self.is_frozen else None
 
 
 @dataclass(frozen=True)
 class Node:
-    """`block` is the path of the source's named blocks around the node."""
+    """`block` is the path of the source's named blocks that contain the node."""
 
     name: str
     op: str
@@ -78,7 +77,7 @@ class Node:
     constant: ClassVar[None] = None
 
     def integer(self, name: str) -> int:
-        """The attribute `name`, which is a whole number."""
+        """The attribute `name`, which must be a whole number."""
         return int(self.attributes[name])
 
     def number(self, name: str) -> float:
@@ -88,7 +87,7 @@ class Node:
         return tuple(self.attributes[name])
 
     def settings(self, *names: str) -> dict[str, Any]:
-        """The attributes called `names`, in this order: keywords of a function."""
+        """The attributes called `names`, in this order, as keyword arguments."""
         return {name: self.attributes[name] for name in names}
 
 
@@ -97,8 +96,8 @@ Value = Input | Parameter | Node
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """`aliases` leads from the names that the file itself uses (one name may stand for several values) to values;
-    `notes` are sentences on what the file does not hold; `origin` says what kind of file it was."""
+    """`aliases` maps the file's own names (one name may refer to several values) to values; `notes` are sentences on
+    what the file does not state; `origin` is the kind of file it came from."""
 
     inputs: tuple[Input, ...]
     parameters: tuple[Parameter, ...]
@@ -113,13 +112,13 @@ class Graph:
         return {value.name: value for value in values}
 
     def uses(self) -> Counter[str]:
-        """How often each value is read by a node or returned."""
+        """How often each value is used by a node or returned."""
         return Counter([*(name for node in self.nodes for name in node.inputs), *self.outputs])
 
     def with_outputs(self, names: Iterable[str]) -> Graph:
-        """The part of the graph that computes the values called `names`, in the file's words or in ours.
+        """The part of the graph that computes the values called `names`, the file's or ours.
 
-        Raises UsageError for a name that stands for nothing or for several values.
+        Raises UsageError for a name that refers to no value or to several.
         """
         return pruned(replace(self, outputs=tuple(self._find(name) for name in names)))
 
@@ -132,7 +131,7 @@ class Graph:
 
 
 def graph_of(values: Iterable[Value], **rest: Any) -> Graph:
-    """The graph that consists of `values`, each after its operands; `rest` are its other fields."""
+    """The graph consisting of `values`, each after its operands; `rest` are its other fields."""
     values = [*values]
     return Graph(
         inputs=tuple(value for value in values if isinstance(value, Input)),
@@ -143,7 +142,7 @@ def graph_of(values: Iterable[Value], **rest: Any) -> Graph:
 
 
 def pruned(graph: Graph) -> Graph:
-    """The graph without the nodes, parameters and inputs that no output needs."""
+    """The graph without nodes, parameters and inputs that no output needs."""
     needed = set(graph.outputs)
     for node in reversed(graph.nodes):
         if node.name in needed:
@@ -155,7 +154,7 @@ def pruned(graph: Graph) -> Graph:
 
 
 def free_name(graph: Graph, name: str) -> str:
-    """`name`, numbered if the graph has it."""
+    """`name`, with a number if the graph already has it."""
     taken, number, free = graph.values(), 1, name
     while free in taken:
         number, free = number + 1, f"{name}_{number + 1}"

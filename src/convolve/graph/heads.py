@@ -1,4 +1,4 @@
-"""Graphs and their heads, as `models/heads.py` has them of modules, and graphs for images of another size."""
+"""Heads of graphs, as `models/heads.py` has them for modules, and graphs for images of another size."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,13 +13,13 @@ from convolve.graph.operations import outcome
 from convolve.graph.shapes import GraphError
 from convolve.models.heads import HIDDEN, channel_axis
 
-HEAD, HEAD_HIDDEN, HEAD_DROPOUT = "head", "head_hidden", "head_dropout"  # as the layers of `HeadedNetwork`
+HEAD, HEAD_HIDDEN, HEAD_DROPOUT = "head", "head_hidden", "head_dropout"  # same names as the layers of `HeadedNetwork`
 _READ_LAST_AXIS = ("linear", "matmul", "layer_normalization")
 _READ_FIRST_AXIS = ("convolution", "convolution_transpose", "batch_normalization")
 
 
 def without_head(graph: Graph) -> Graph:
-    """The part that gives the features, (D,): what the last layer with weights reads; maps are averaged."""
+    """The part that gives the features, (D,): the input of the last layer with weights; maps are averaged."""
     hidden = next((node for node in graph.nodes if node.name == HEAD_HIDDEN), None)
     last = hidden or last_layer(graph)
     body = pruned(replace(graph, outputs=last.inputs[:1]))
@@ -29,16 +29,16 @@ def without_head(graph: Graph) -> Graph:
 
 
 def last_layer(graph: Graph) -> Node:
-    """The last layer with weights: that which tells the classes apart."""
+    """The last layer with weights: the classifier."""
     values = graph.values()
     for node in reversed(pruned(graph).nodes):
         if node.op in ("convolution", "linear") and node.batched and isinstance(values[node.inputs[1]], Parameter):
             return node
-    raise ModelError("the network has no convolution and no dense layer whose place a head could take")
+    raise ModelError("the network has no convolution and no dense layer that a head could replace")
 
 
 def as_vector(graph: Graph) -> Graph:
-    """The graph whose output is averaged over all axes but its channels."""
+    """The graph whose output is averaged over all axes except its channels."""
     values = graph.values()
     layers = [node for node in pruned(graph).nodes if _learns(node, values)]
     is_last = bool(layers) and layers[-1].op in _READ_LAST_AXIS
@@ -48,7 +48,7 @@ def as_vector(graph: Graph) -> Graph:
 
 
 def _learns(node: Node, values: Mapping[str, Any]) -> bool:
-    """Whether it is a layer whose weights tell how many channels it gives."""
+    """Whether it is a layer whose weights determine its number of channels."""
     if not (node.batched and node.shape and node.op in _READ_LAST_AXIS + _READ_FIRST_AXIS):
         return False
     return any(isinstance(values[name], Parameter) for name in node.inputs)
@@ -66,10 +66,10 @@ def _averaged(graph: Graph, kept: range) -> Graph:
 
 
 def with_head(graph: Graph, class_count: int, kind: str, dropout: float, hidden_seed: int) -> Graph:
-    """A graph that gives features, (D,), with a head of this `kind` on them: its last weights are zeros."""
+    """A graph that gives features, (D,), followed by a head of this `kind`, whose last weights are zeros."""
     [width] = graph.values()[graph.outputs[0]].shape
     if kind == "mlp":
-        bound = (6 / (width + HIDDEN)) ** 0.5  # Glorot-uniform, as layers of ours
+        bound = (6 / (width + HIDDEN)) ** 0.5  # Glorot-uniform, as our own layers
         weight = np.random.default_rng(hidden_seed).uniform(-bound, bound, (HIDDEN, width)).astype(np.float32)
         graph = _dense(graph, HEAD_HIDDEN, weight)
         graph = _with(graph, free_name(graph, "head_relu"), "relu")
@@ -86,7 +86,7 @@ def _dense(graph: Graph, name: str, weight_KD: Array) -> Graph:
 
 
 def _with(graph: Graph, name: str, op: str, *others: str, **attributes: Any) -> Graph:
-    """The graph with `op` behind its output."""
+    """The graph with `op` after its output."""
     values, inputs = graph.values(), (graph.outputs[0], *others)
     shape, batched = outcome(op, attributes, [values[one] for one in inputs])
     node = Node(name, op, inputs, attributes, shape=shape, batched=batched)
@@ -94,9 +94,9 @@ def _with(graph: Graph, name: str, op: str, *others: str, **attributes: Any) -> 
 
 
 def in_size(graph: Graph, height: int, width: int) -> Graph:
-    """The graph for images of another size: a pooling of whole maps is one of whole maps again.
+    """The graph for images of another size: a global pooling stays global.
 
-    Raises UsageError where the network does not take them, by the node that is the first.
+    Raises UsageError, naming the first node that does not accept them.
     """
     source, known = graph.inputs[0], graph.values()
     values: dict[str, Any] = {parameter.name: parameter for parameter in graph.parameters}
@@ -118,7 +118,7 @@ def in_size(graph: Graph, height: int, width: int) -> Graph:
 
 
 def _whole(node: Node, before: tuple[int, ...], now: tuple[int, ...]) -> dict[str, Any]:
-    """The attributes; a window that was as large as the maps is so again, and axes that are flattened all are so."""
+    """The attributes; a window as large as the maps is adapted to the new maps, as is a flattening of all axes."""
     attributes = dict(node.attributes)
     if node.op in ("average_pool", "max_pool") and node.integers("window") == before[1:]:
         attributes["window"] = now[1:]
@@ -131,5 +131,5 @@ def _takes_one_size(graph: Graph, node: Any, reason: str) -> UsageError:
     _, height, width = graph.inputs[0].shape
     return UsageError(
         f"the network takes images of {width}x{height} only: {node.source or node.name} does not fit another size "
-        f"({reason}); leave data.image_size out, or let model.cut name a layer before"
+        f"({reason}); leave data.image_size out, or truncate the network earlier with model.cut"
     )

@@ -1,4 +1,4 @@
-"""Sizes that are known late: a parameter may leave sizes open until something is computed with it."""
+"""Late inference of sizes: a parameter may leave sizes open until it is used in a computation."""
 
 from collections.abc import Callable, Hashable
 from math import prod
@@ -6,16 +6,16 @@ from typing import Generic, TypeVar
 
 from convolve.graph.shapes import MAX_ELEMENTS, Shape, require
 
-# Numbers in all parameters together: 2 GiB, four times a VGG-16.
+# Values in all parameters together: 2 GiB, four times a VGG-16.
 MAX_PARAMETERS = 2**29
 Owner = TypeVar("Owner", bound=Hashable)
 
 
 class OpenParameters(Generic[Owner]):
-    """The parameters that a front end has declared, by what they stand for there. A size of 0 is open.
+    """The parameters that an importer has declared, by its own keys. A size of 0 is open.
 
     `make(owner, shape)` adds a parameter to the draft, once its shape is known, and returns its key. The order of the
-    axes is the front end's own. Raises GraphError for parameters beyond any network.
+    axes is the importer's. Raises GraphError for parameters too large for any network.
     """
 
     def __init__(self, make: Callable[[Owner, Shape], str]) -> None:
@@ -23,7 +23,7 @@ class OpenParameters(Generic[Owner]):
         self._open: dict[Owner, Shape] = {}
 
     def declare(self, owner: Owner, shape: Shape) -> str | None:
-        """The key of a parameter whose shape is known; None for one that waits to be closed."""
+        """The key of a parameter of known shape; None for one with open sizes."""
         require(min(shape, default=1) >= 0 and len(shape) <= 32, f"a parameter of the shape {shape}")
         if all(shape):
             return self._made(owner, shape)
@@ -31,14 +31,14 @@ class OpenParameters(Generic[Owner]):
         return None
 
     def close(self, owner: Owner, name: str, wanted: Shape, whole: bool = False) -> str:
-        """The key of a parameter that waits, its open sizes those of `wanted`, which is its `whole` shape if so said.
+        """The key of a parameter with open sizes, which are taken from `wanted`; `whole`: that is its entire shape.
 
-        The operation that reads it first says what is wanted; no sizes mean that it cannot tell.
+        The first operation that uses it gives these sizes; none means that it cannot.
         """
         shape = self._open.pop(owner)
         require(bool(wanted), f"the size of {name} cannot be inferred; write it out")
         if not whole:
-            require(len(shape) <= len(wanted), f"{name} has {len(shape)} axes, {len(wanted)} are wanted")
+            require(len(shape) <= len(wanted), f"{name} has {len(shape)} axes, but {len(wanted)} are needed")
             wanted = tuple(size or found for size, found in zip(shape, wanted, strict=False))
         return self._made(owner, wanted)
 

@@ -1,7 +1,7 @@
 """The operations that become layers of torch: convolution, pooling, dense, normalization, dropout.
 
-A layer takes its parameters over only where nothing else reads them; shared ones stay with the whole module, and the
-operation becomes a function of them.
+A layer owns its parameters only if nothing else uses them; shared ones belong to the whole module, and the operation
+becomes a function of them.
 """
 
 import operator
@@ -69,7 +69,7 @@ def convolution_transpose(emitter: Emitter, node: Node) -> fx.Node:
     channels, maps, *kernel = emitter.shape(node.inputs[1])
     sizes = zip(emitter.shape(node.inputs[0])[1:], kernel, strides, dilation, lower, strict=True)
     symmetric = [(size - 1) * s + (k - 1) * d + 1 - 2 * low for size, k, s, d, low in sizes]
-    # torch cuts the same number of cells off both ends, and gives some back at the far one.
+    # torch crops the same amount at both ends, and output_padding restores some at the far end.
     back = tuple(out - size for out, size in zip(output, symmetric, strict=True))
     fits = min(lower) >= 0 and all(0 <= b < max(s, d) for b, s, d in zip(back, strides, dilation, strict=True))
     x, own = emitter.value(node.inputs[0]), emitter.own(*node.inputs[1:])
@@ -85,18 +85,18 @@ def convolution_transpose(emitter: Emitter, node: Node) -> fx.Node:
 
 
 def _fits(emitter: Emitter, node: Node, reach: Shape, ceil: bool) -> bool:
-    """Whether torch, padding both ends by `lower`, comes to as many windows as the node has."""
+    """Whether torch, padding both ends by `lower`, gets as many windows as the node has."""
     sizes = zip(emitter.shape(node.inputs[0])[1:], reach, node.integers("strides"), node.integers("lower"), strict=True)
     counts = []
     for size, window, stride, lower in sizes:
         count = (size + 2 * lower - window + (stride - 1) * ceil) // stride + 1
-        # With ceil_mode torch drops a last window that would begin behind the image and its padding.
+        # With ceil_mode torch drops a last window that would begin beyond the image and its padding.
         counts.append(count - (ceil and (count - 1) * stride >= size + lower))
     return min(node.integers("lower")) >= 0 and tuple(counts) == node.shape[1:]
 
 
 def _pool_settings(emitter: Emitter, node: Node) -> dict[str, Any] | None:
-    """How torch's own layer computes the pooling, if it can."""
+    """The arguments with which torch's own layer computes this pooling, if it can."""
     window, lower = node.integers("window"), node.integers("lower")
     if any(low > size // 2 for low, size in zip(lower, window, strict=True)):
         return None  # torch refuses padding of more than half the window
@@ -137,7 +137,7 @@ def max_unpool(emitter: Emitter, node: Node) -> fx.Node:
 
 
 def linear(emitter: Emitter, node: Node) -> fx.Node:
-    """nn.Linear where the product has one output axis and flattening the input gives its other one."""
+    """nn.Linear, if the product has one output axis and contracts all axes of the input."""
     x, weight_shape = emitter.value(node.inputs[0]), emitter.shape(node.inputs[1])
     contracted, transposed = node.integer("contracted"), bool(node.attributes["transposed"])
     kept = len(emitter.shape(node.inputs[0])) - contracted
@@ -165,7 +165,7 @@ def _contraction(emitter: Emitter, node: Node, x: fx.Node, contracted: int, tran
 
 
 def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
-    """Per-element statistics are those of the flattened sample, each element a channel."""
+    """With statistics for each element, the sample is flattened and each element is a channel."""
     x, shape, own = emitter.value(node.inputs[0]), node.shape, emitter.own(*node.inputs[1:])
     spatial = bool(node.attributes["spatial"])
     if emitter.shares and node.batched:
@@ -189,7 +189,7 @@ def batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
 
 
 def _shared_batch_normalization(emitter: Emitter, node: Node) -> fx.Node:
-    """A layer whose numbers are those of others: in training it moves their statistics."""
+    """A layer whose parameters belong to others: in training it updates their statistics."""
     x, spatial, shape = emitter.value(node.inputs[0]), bool(node.attributes["spatial"]), node.shape
     times = (node.number("time_constant_samples"), node.number("blend_time_constant_samples"))
     with torch.device("meta"):

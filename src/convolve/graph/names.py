@@ -12,10 +12,10 @@ from convolve.graph.operations import OPERATIONS
 
 def with_readable_names(graph: Graph) -> Graph:
     """The graph with its values renamed to Python identifiers: the file's own name, the block and the operation, or the
-    operation and a number. What would be called alike is numbered.
+    operation and a number.
 
-    The names become attributes and variables of generated code, so that nothing but letters, digits and
-    underscores may pass.
+    Equal names are numbered. The names become attributes and variables of generated code, so they contain only letters,
+    digits and underscores.
     """
     values: list[Value] = [*graph.inputs, *graph.nodes, *graph.parameters]
     wanted = {value.name: _wanted_name(value) for value in values}
@@ -47,7 +47,7 @@ def _wanted_name(value: Value) -> str:
 
 
 def _numbered(name: str, numbers: Counter[str], taken: set[str]) -> str:
-    """`name` with the next free number behind it."""
+    """`name` followed by the next free number."""
     while True:
         numbers[name] += 1
         if (numbered := f"{name}_{numbers[name]}") not in taken:
@@ -55,10 +55,10 @@ def _numbered(name: str, numbers: Counter[str], taken: set[str]) -> str:
 
 
 def identifier(text: str) -> str:
-    """`text` as a Python identifier of at most 60 characters; empty where nothing of it can stay."""
+    """`text` as a Python identifier of at most 60 characters; empty if no character can be used."""
     name = re.sub(r"[^0-9A-Za-z]+", "_", text)[:60].strip("_")
     return f"n{name}" if name[:1].isdigit() else name
 
 
-# What means something else in the generated code; operations are numbered, so that each counts from 1.
+# Names with another meaning in the generated code; operations are numbered, so that each counts from 1.
 RESERVED = {*dir(builtins), *keyword.kwlist, *OPERATIONS, "self", "torch", "inf", "nan", "device", "operator"}

@@ -1,7 +1,6 @@
-"""The operations of the neutral graph: the whole vocabulary, one row each in OPERATIONS.
-
-A row says what an operation does to shapes, how code for it is written, how many operands it takes, and its
-attributes with their kinds, which model folders hold it to. What the attributes mean:
+"""The operations of the neutral graph: the complete list, one row each in OPERATIONS. A row has an operation's effect
+on shapes, the code for it, the number of operands, and its attributes with their types, which model folders are checked
+against. The attributes:
 
     convolution            strides, dilation, lower, upper (a number for each spatial axis), groups
     convolution_transpose  strides, dilation, lower (cut off at the start), output (the spatial size), groups
@@ -13,7 +12,7 @@ attributes with their kinds, which model folders hold it to. What the attributes
                            weight is (out, in) instead of (in, out)
 
     layer_normalization    axes: how many of the last ones have statistics together
-    layer                  layer: a torch module of a program's own, which gives a tuple
+    layer                  layer: a torch module of the user's program, which returns a tuple
     item                   index and shape of one of these
     gather                 indices: the cells of an axis that are taken, in this order
 
@@ -37,14 +36,14 @@ from convolve.graph.shapes import MAX_ELEMENTS, Attributes, Shape, ShapeRule, bo
 from convolve.records import Between
 
 Emit = Callable[[Emitter, Node], fx.Node]
-Kind = Any  # of an attribute, as `records` has them: a number, a truth value, several whole numbers, one of some words
+Kind = Any  # type of an attribute, as in `records`: a number, a truth value, several whole numbers, one of some words
 
 Integer = Annotated[int, Between(-MAX_ELEMENTS, MAX_ELEMENTS)]
 Integers = tuple[Integer, ...]
 
 
 class OneOf(frozenset[str]):
-    """The words that an attribute may be."""
+    """The words that an attribute can be."""
 
     holds = frozenset.__contains__
 
@@ -54,9 +53,9 @@ class OneOf(frozenset[str]):
 
 @dataclass(frozen=True)
 class Operation:
-    """`operands` are the numbers of values that it may take; none listed: one or more. What is `over_batch` adds over
-    the samples too: its value belongs to the batch, not to a sample; `to_batch` makes samples of what belongs to none.
-    """
+    """`operands` lists the possible numbers of operands; empty: one or more. An `over_batch` operation also reduces
+    over the samples: its value belongs to the batch, not to a sample; `to_batch` makes samples of a value without a
+    batch."""
 
     shape: ShapeRule
     emit: Emit
@@ -67,12 +66,12 @@ class Operation:
 
 
 def outcome(op: str, attributes: Attributes, operands: Sequence[Value]) -> tuple[Shape, bool]:
-    """(shape, batched) of what `op` makes of the operands. Raises GraphError where they do not fit."""
+    """(shape, batched) of the result of `op` on the operands. Raises GraphError if they do not fit."""
     row = OPERATIONS[op]
     require(len(operands) in row.operands if row.operands else bool(operands), f"{op} of {len(operands)} values")
     shape = bounded(row.shape(attributes, [operand.shape for operand in operands]))
     batched = any(operand.batched for operand in operands)
-    require(batched or not row.over_batch, f"{op} of values that belong to no sample")
+    require(batched or not row.over_batch, f"{op} of values that have no batch axis")
     return shape, (batched and not row.over_batch) or row.to_batch
 
 
@@ -87,8 +86,8 @@ def _plain(function: Callable[..., Any], *names: str) -> Emit:
 
 
 def _aligned(function: Callable[..., Any], *behind: Any, literals: bool = False) -> Emit:
-    """A function of values that broadcast, and what stands `behind` them; with `literals`, constants are written into
-    the code."""
+    """A function of operands that broadcast, followed by `behind`; with `literals`, constants are written into the
+    code."""
     return lambda emitter, node: emitter.call(node.name, function, *emitter.aligned(node, literals), *behind)
 
 
@@ -108,7 +107,7 @@ def _along(function: Callable[..., Any]) -> Operation:
 
 
 def _reduction(function: Callable[..., Any], *before: Any, shape: ShapeRule = shapes.reduce) -> Operation:
-    """A function (x, ..., dims, keepdim). Over no axes at all, a reduction changes nothing."""
+    """A reduction f(x, ..., dims, keepdim). Over no axes, a reduction changes nothing."""
 
     def emit(emitter: Emitter, node: Node) -> fx.Node:
         x, dims = emitter.value(node.inputs[0]), _dims(emitter, node)
@@ -145,7 +144,7 @@ def _dim(node: Node) -> int:
 
 def _reshape(emitter: Emitter, node: Node) -> fx.Node:
     x = emitter.value(node.inputs[0])
-    if node.batched and not emitter.shape(node.inputs[0]):  # a number a sample, which cannot be flattened
+    if node.batched and not emitter.shape(node.inputs[0]):  # one number per sample, which cannot be flattened
         return emitter.call(node.name, torch.reshape, x, (-1, *node.shape))
     return emitter.reshaped(node.name, x, node.shape, node.batched)
 
@@ -239,7 +238,7 @@ OPERATIONS: dict[str, Operation] = {
     "reciprocal": _unary(functions.reciprocal),
     "log": _unary(functions.log),
     "sqrt": _unary(functions.sqrt),
-    "ieee_log": _unary(torch.log),  # the three above are CNTK's, which answers where there is no result
+    "ieee_log": _unary(torch.log),  # the three above are CNTK's, defined also where there is no result
     "ieee_sqrt": _unary(torch.sqrt),
     "clamp": _unary(torch.clamp, low=float, high=float),
     "log_sigmoid": _unary(F.logsigmoid),
@@ -311,7 +310,7 @@ OPERATIONS: dict[str, Operation] = {
     "classification_error": _over_batch(_plain(functions.classification_error, "top"), top=Integer),
     "squared_error": _over_batch(_aligned(functions.squared_error)),
     "logistic": _over_batch(_aligned(functions.logistic)),
-    # along sequences, one after the other in the batch, with their lengths as the last operand
+    # along sequences, concatenated in the batch, with their lengths as the last operand
     "sequence_window": Operation(
         shapes.number, _plain(sequences.window, "begin", "end"), (2,), {"begin": Integer, "end": Integer}
     ),

@@ -1,4 +1,4 @@
-"""Sequences of a batch that lie one after the other, and how many samples each has: the operations along them.
+"""Operations on the sequences of a batch, which are concatenated; the lengths say how many samples each has.
 
 Legend: T samples of all sequences, N sequences.
 """
@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def numbers(lengths_N: Tensor) -> Tensor:
-    """The number of its sequence, for each sample."""
+    """For each sample, the number of its sequence."""
     return torch.repeat_interleave(torch.arange(len(lengths_N), device=lengths_N.device), lengths_N.long())
 
 
 def places(lengths_N: Tensor) -> Tensor:
-    """The place within its sequence, for each sample."""
+    """For each sample, its position in its sequence."""
     counts_N = lengths_N.long()
     starts_N = counts_N.cumsum(0) - counts_N
     return torch.arange(int(counts_N.sum()), device=lengths_N.device) - starts_N[numbers(lengths_N)]
 
 
 def window(x_T: Tensor, lengths_N: Tensor, begin: int, end: int) -> Tensor:
-    """1 for the samples from `begin` up to `end` of their sequence, else 0; from the end where these are negative, and
-    0 as an end is the end."""
+    """1 for the samples from `begin` up to `end` of their sequence, otherwise 0; negative values count from the end,
+    and an `end` of 0 is the end."""
     at_T, size_T = places(lengths_N), lengths_N.long()[numbers(lengths_N)]
     first_T = begin if begin >= 0 else (size_T + begin).clamp(min=0)
     last_T = end if end > 0 else size_T + end
@@ -29,7 +29,7 @@ def window(x_T: Tensor, lengths_N: Tensor, begin: int, end: int) -> Tensor:
 
 
 def repeat(x_T: Tensor, counts_T: Tensor) -> Tensor:
-    """Each row as often as its count says."""
+    """Each row, repeated as its count says."""
     return x_T.repeat_interleave(counts_T.long(), 0)
 
 
@@ -42,7 +42,7 @@ def reduce(x_T: Tensor, lengths_N: Tensor, how: str) -> Tensor:
 
 
 def repetitions(x_T: Tensor, lengths_N: Tensor) -> Tensor:
-    """How often a sample is taken whose factor is x: rounded up, and what is too much is taken off the next ones."""
+    """How often each sample is repeated for its factor x: rounded up, with the excess deducted from the next ones."""
     sums_T = x_T.detach().double().cumsum(0)
     before_N = torch.cat([sums_T.new_zeros(1), sums_T[lengths_N.long().cumsum(0) - 1]])[:-1]
     # 1e-6: sums of fractions such as 1.2 come out a little above whole numbers
@@ -62,7 +62,7 @@ def scatter(x_T: Tensor, mask_T: Tensor) -> Tensor:
 
 
 def shift(x_T: Tensor, initial: Tensor, lengths_N: Tensor, steps: int) -> Tensor:
-    """What was so many steps before (or will be, where `steps` is negative), else the initial value."""
+    """The sample this many steps before (after, if `steps` is negative), otherwise the initial value."""
     at_T, number_T = places(lengths_N), numbers(lengths_N)
     is_inside_T = (at_T >= steps) & (at_T - steps < lengths_N.long()[number_T])
     from_T = (torch.arange(len(x_T), device=x_T.device) - steps).clamp(0, len(x_T) - 1)
@@ -71,13 +71,13 @@ def shift(x_T: Tensor, initial: Tensor, lengths_N: Tensor, steps: int) -> Tensor
 
 
 def pad(x_T: Tensor, lengths_N: Tensor, size: int, value: float) -> Tensor:
-    """(N, size, ...), the rest of each sequence being `value`."""
+    """(N, size, ...), each sequence padded with `value`."""
     found = x_T.new_full((len(lengths_N), size, *x_T.shape[1:]), value)
     return found.index_put((numbers(lengths_N), places(lengths_N)), x_T)
 
 
 def unpad(x_N: Tensor, lengths_N: Tensor) -> Tensor:
-    """The first samples of each row, one after the other."""
+    """The first samples of each row, concatenated."""
     return x_N[numbers(lengths_N), places(lengths_N)]
 
 

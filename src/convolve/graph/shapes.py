@@ -1,4 +1,4 @@
-"""What each operation of the neutral graph does to shapes, and what it demands of them.
+"""The output shape of each operation of the neutral graph, and its requirements on shapes.
 
 Shapes are those of one sample, slowest axis first, without the batch: (C, H, W). Axes are counted as numpy counts
 them: 0 is the slowest, -1 the fastest.
@@ -19,7 +19,7 @@ MAX_VALUES = 20_000
 
 
 class GraphError(ValueError):
-    """A node that does not fit its inputs. Whoever reads a file adds the file and the place."""
+    """A node that does not fit its inputs. The reader of a file adds the file and the place."""
 
 
 def require(holds: bool, what: str) -> None:
@@ -29,7 +29,8 @@ def require(holds: bool, what: str) -> None:
 
 def bounded(shape: Shape) -> Shape:
     require(
-        prod(shape) <= MAX_ELEMENTS, f"a value of shape {shape}; more than {MAX_ELEMENTS} numbers a sample are refused"
+        prod(shape) <= MAX_ELEMENTS,
+        f"a value of shape {shape}; more than {MAX_ELEMENTS} numbers per sample are refused",
     )
     return shape
 
@@ -113,7 +114,7 @@ def group_normalization(attributes: Attributes, shapes: Sequence[Shape]) -> Shap
 
 
 def _windows(attributes: Attributes, x: Shape, windows: Shape) -> Shape:
-    """How often windows of the given (dilated) sizes fit along each spatial axis of x, a (C, ...) shape."""
+    """How many windows of the given (dilated) sizes fit along each spatial axis of x, a (C, ...) shape."""
     strides, lower, upper = attributes["strides"], attributes["lower"], attributes["upper"]
     sizes = x[1:]
     lengths = {len(sizes), len(windows), len(strides), len(lower), len(upper)}
@@ -270,7 +271,7 @@ def pad(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     lower, upper = attributes["lower"], attributes["upper"]
     require(len(lower) == len(upper) == len(shapes[0]), f"padding {lower}, {upper} of shape {shapes[0]}")
     require(min(*lower, *upper, 0) == 0, f"negative padding {lower}, {upper}")
-    # A reflection leaves the outermost cell out and so reaches one less far than the axis is long.
+    # A reflection excludes the outermost element, so it reaches one less than the axis is long.
     reach = {"constant": MAX_ELEMENTS, "reflect": -1, "symmetric": 0}[attributes["mode"]]
     for size, low, high in zip(shapes[0], lower, upper, strict=True):
         require(max(low, high) <= size + reach, f"padding {low} and {high} of {size} cells")

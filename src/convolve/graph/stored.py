@@ -1,7 +1,8 @@
-"""Graph <-> plain JSON values, for model folders. What is read is checked as if a stranger had written it.
+"""Graph <-> plain JSON values, for model folders.
 
-The numbers of the parameters are in the weights of the module that `build` makes. Only frozen ones of a single element
-stand here too, since `build` may write them into the code instead. JSON has no infinity: it stands as a text.
+Input is untrusted and checked. The parameters' values are in the weights of the module that `build` makes. Only frozen
+ones of a single element are also stored here, since `build` may write them into the code instead. JSON has no infinity:
+it is stored as text.
 """
 
 import math
@@ -21,7 +22,7 @@ from convolve.graph.shapes import MAX_ELEMENTS, MAX_VALUES, GraphError, Shape, b
 from convolve.records import Between
 from convolve.records.reading import FieldError, from_json, to_json
 
-_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # what `with_readable_names` makes
+_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_]{0,79}")  # the form of names made by `with_readable_names`
 _NOT_FINITE = ("inf", "-inf", "nan")
 
 Size = Annotated[int, Between(1, MAX_ELEMENTS)]
@@ -63,7 +64,7 @@ class _Graph:
 
 
 def graph_to_mapping(graph: Graph) -> dict[str, Any]:
-    """Everything but the weights."""
+    """Everything except the weights."""
     record = _Graph(
         origin=graph.origin, notes=graph.notes,
         inputs=tuple(_Input(value.name, value.shape, value.source) for value in graph.inputs),
@@ -75,9 +76,9 @@ def graph_to_mapping(graph: Graph) -> dict[str, Any]:
 
 
 def graph_from_mapping(mapping: Any, weights_bytes: int) -> Graph:
-    """The graph, with zeros for the parameters that are in the weights, a file of so many bytes.
+    """The graph, with zeros for the parameters that are in the weights, a file of this many bytes.
 
-    Raises ModelError for what is damaged and UnsupportedError for operations and attributes that are not known.
+    Raises ModelError for damage and UnsupportedError for unknown operations and attributes.
     """
     try:
         return _read(from_json(_Graph, mapping, "graph"), weights_bytes)
@@ -93,7 +94,7 @@ def _parameter_record(value: Parameter) -> _Parameter:
 def _node_record(node: Node) -> _Node:
     kinds = OPERATIONS[node.op].attributes
     if node.attributes.keys() != kinds.keys():
-        raise UnsupportedError(f"{node.op} {node.name} has attributes that a model folder does not hold")
+        raise UnsupportedError(f"{node.op} {node.name} has attributes that a model folder cannot hold")
     return _Node(
         name=node.name, op=node.op, inputs=node.inputs, shape=node.shape, source=node.source, block=node.block,
         attributes={name: _number_to_json(node.attributes[name]) for name in kinds},
@@ -121,7 +122,7 @@ def _read(record: _Graph, weights_bytes: int) -> Graph:
     for node in record.nodes:
         _keep(values, _node(node, values))
     require(bool(record.outputs) and {*record.outputs} <= values.keys(), f"outputs {', '.join(record.outputs)[:200]}")
-    require(all(names and {*names} <= values.keys() for names in record.aliases.values()), "an alias of nothing")
+    require(all(names and {*names} <= values.keys() for names in record.aliases.values()), "an alias for no value")
     rest = {"outputs": record.outputs, "aliases": record.aliases, "notes": record.notes, "origin": record.origin}
     return graph_of(values.values(), **rest)
 
@@ -129,7 +130,7 @@ def _read(record: _Graph, weights_bytes: int) -> Graph:
 def _parameter(record: _Parameter) -> Parameter:
     shape = _shape(record.shape)
     if record.value is None:
-        array: Array = np.broadcast_to(np.float32(0), shape)  # no memory yet
+        array: Array = np.broadcast_to(np.float32(0), shape)  # allocates no memory yet
     else:
         require(prod(shape) == 1, f"one value for a parameter of shape {shape}")
         array = np.full(shape, _number_from_json(record.value, f"the value of {record.name}"))
@@ -145,9 +146,9 @@ def _node(record: _Node, values: Mapping[str, Value]) -> Node:
         raise UnsupportedError(f"{op}: {unknown_name('attribute', unknown[0], kinds)}")
     require(record.attributes.keys() == kinds.keys(), f"{name} lacks {', '.join(kinds.keys() - record.attributes)}")
     attributes = {key: _attribute(f"{op}.{key}", record.attributes[key], kind) for key, kind in kinds.items()}
-    require({*inputs} <= values.keys(), f"node {name} reads what does not come before it")
+    require({*inputs} <= values.keys(), f"node {name} uses a value that does not precede it")
     shape, batched = outcome(op, attributes, [values[operand] for operand in inputs])
-    require(shape == record.shape, f"node {name} has the shape {shape}, not the one that stands there")
+    require(shape == record.shape, f"node {name} has the shape {shape}, not the stored one")
     return Node(name, op, inputs, attributes, shape=shape, batched=batched, source=record.source, block=record.block)
 
 
@@ -161,8 +162,8 @@ def _shape(shape: Shape) -> Shape:
 
 
 def _keep(values: dict[str, Value], value: Value) -> None:
-    """Names become code: nothing but identifiers that mean nothing else may pass."""
+    """Names become code: only identifiers without another meaning may pass."""
     name = value.name
-    require(bool(_NAME.fullmatch(name)) and name not in RESERVED, f"{brief(name)} is no name for a value")
-    require(name not in values, f"the name {name} stands twice")
+    require(bool(_NAME.fullmatch(name)) and name not in RESERVED, f"{brief(name)} is not a name for a value")
+    require(name not in values, f"the name {name} occurs twice")
     values[name] = value

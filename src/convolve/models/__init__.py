@@ -1,4 +1,4 @@
-"""The networks: one file each, one row each in `MODELS`; those of other packages by entry point, or as `timm:NAME`."""
+"""The networks: one file and one row in `MODELS` each; those of other packages by entry point, or as `timm:NAME`."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ from convolve.specs.model import NetworkSpec
 
 Shape = tuple[int, int, int]  # C, H, W
 
-# name -> class or function of (spec, input shape, number of classes). The variant "tiny" of each is its twin for tests.
+# name -> class or function of (spec, input shape, number of classes). The variant "tiny" of each is for tests.
 _ROWS: dict[str, Callable[[NetworkSpec, Shape, int], nn.Module]] = {
     "convnet-mnist": ConvNetMnist,
     "convnet-cifar10": convnet_cifar10,
@@ -44,7 +44,7 @@ def build_model(
 ) -> nn.Module:
     """The network that `spec` names, freshly initialized from `seed`: images_NCHW (normalized) -> logits_NK.
 
-    `as_cntk`: with the numbers that CNTK draws.
+    `as_cntk`: with the initial values that CNTK draws.
     """
     module = uninitialized(_without_head(spec, input_shape_CHW, class_count))
     generator = torch.Generator().manual_seed(seed)
@@ -58,7 +58,7 @@ def build_model(
 
 
 def bare_model(spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> nn.Module:
-    """The network that `spec` names on the meta device, where weights have shapes and no numbers."""
+    """The network that `spec` names, on the meta device: its weights have shapes but no values."""
     module = _without_head(spec, input_shape_CHW, class_count)
     return _with_head(module, spec, input_shape_CHW, class_count) if spec.head else module
 
@@ -74,8 +74,8 @@ def _with_head(module: nn.Module, spec: NetworkSpec, shape_CHW: Shape, class_cou
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """The network's own `initialize(generator)`, if it has one; else CNTK's default: Glorot-uniform weights, with the
-    receptive field counted in both fans, and zero biases. Layers of other kinds get their own initial values."""
+    """The network's own `initialize(generator)`, if it has one; otherwise CNTK's default: Glorot-uniform weights, with
+    the receptive field counted in both fans, and zero biases. Layers of other kinds get their own initial values."""
     own = getattr(module, "initialize", None)
     if own is not None:
         own(generator)
@@ -96,5 +96,5 @@ def _initialize_layer(layer: nn.Module, generator: torch.Generator) -> None:
         reset()
     elif [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]:
         raise UsageError(
-            f"the network has a {type(layer).__name__} whose numbers nobody sets; give it reset_parameters()"
+            f"the network has a {type(layer).__name__} without initial values; give it a reset_parameters()"
         )

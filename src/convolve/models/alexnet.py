@@ -1,7 +1,7 @@
 """AlexNet without groups, as CNTK trained it (Examples/Image/Classification/AlexNet), and with batch normalization.
 
-Two networks go by that name: CNTK's BrainScript configuration, whose model was published, leaves pooling unpadded, its
-Python script pads it. At 3x227x227 their maps are 55 -> 27 -> 13 -> 6 and 55 -> 28 -> 14 -> 7; 62,003,496 and
+Two networks have that name: CNTK's BrainScript configuration, whose model was published, does not pad the pooling; its
+Python script does. At 3x227x227 their feature maps are 55 -> 27 -> 13 -> 6 and 55 -> 28 -> 14 -> 7; 62,003,496 and
 75,634,984 parameters. Layers have CNTK's names.
 """
 
@@ -21,7 +21,7 @@ Shape = tuple[int, int, int]  # C, H, W
 
 @dataclass(frozen=True)
 class Variant:
-    """Maps of the five convolutions, width of the two dense layers."""
+    """Feature maps of the five convolutions, width of the two dense layers."""
 
     maps: tuple[int, int, int, int, int]
     dense: int
@@ -79,21 +79,21 @@ class AlexNet(nn.Module):
                 nn.init.constant_(layer.bias, _BIASES.get(name, 0.0))
 
     def deviation(self, layer: str) -> float:
-        """Of the initial weights."""
+        """The standard deviation of the initial weights."""
         return _DEVIATIONS.get(layer, 0.01)
 
 
 class AlexNetPython(AlexNet):
-    """As CNTK's Python script has it."""
+    """As in CNTK's Python script."""
 
     pool_padding = 1
 
 
 class AlexNetBatchNorm(nn.Module):
-    """images_NCHW -> logits_NK: AlexNet's maps, with batch normalization after each convolution, in place of LRN.
+    """images_NCHW -> logits_NK: AlexNet's feature maps, with batch normalization after each convolution instead of LRN.
 
-    Images of other sizes than `input_shape_CHW` fit, too: the last maps are averaged, or repeated, to the size that
-    those of such images have. Images of that size are not touched by this.
+    Images of other sizes than `input_shape_CHW` fit too: the last maps are averaged, or repeated, to the size that they
+    have for that shape. Images of that size are not affected.
     """
 
     def __init__(self, spec: NetworkSpec, input_shape_CHW: Shape, class_count: int) -> None:
@@ -102,7 +102,7 @@ class AlexNetBatchNorm(nn.Module):
         channels, height, width = input_shape_CHW
         maps1, maps2, maps3, maps4, maps5 = variant.maps
         rows, columns = (last_map(side, 0) for side in (height, width))
-        # The shift of batch normalization makes a bias superfluous.
+        # Batch normalization's shift makes a bias superfluous.
         self.conv1 = nn.Conv2d(channels, maps1, 11, stride=4, bias=False)
         self.norm1 = nn.BatchNorm2d(maps1)
         self.conv2 = nn.Conv2d(maps1, maps2, 5, padding=2, bias=False)
@@ -133,10 +133,12 @@ class AlexNetBatchNorm(nn.Module):
 
 
 def last_map(side: int, pool_padding: int) -> int:
-    """Rows (or columns) that the last pooling layer leaves of images with so many; `UsageError` where none are left."""
+    """Rows (or columns) that the last pooling layer leaves of images of this size; `UsageError` if none."""
     found = (side - 11) // 4 + 1
-    for _ in range(3):  # pooling layers; the convolutions in between keep the size
+    for _ in range(3):  # pooling layers; the convolutions between them keep the size
         found = (found + 2 * pool_padding - 3) // 2 + 1
     if found < 1:
-        raise UsageError(f"AlexNet leaves nothing of {side} rows or columns; set data.image_size to 67 or more")
+        raise UsageError(
+            f"AlexNet's pooling leaves nothing of {side} rows or columns; set data.image_size to 67 or more"
+        )
     return found

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 class CntkBatchNorm2d(nn.Module):
     """images_NCHW -> images_NCHW; in evaluation mode exactly `nn.BatchNorm2d`.
 
-    In training, a share f of the mean and of the unbiased variance of a batch of N images enters the running
-    statistics. f is 1 for the first batch ever; then, with T = `normalization_time_constant_samples`, it is
+    In training, the running statistics move by a fraction f towards the mean and the unbiased variance of a batch of N
+    images. f is 1 for the first batch; then, with T = `normalization_time_constant_samples`, it is
     1 - exp(-N / T), so 1 for T = 0 and 0 for T = infinity; T < 0 averages over all images seen.
 
-    With b = `blend_time_constant_samples` > 0, a training batch is normalized with b / (b + N) parts of the running
-    statistics, after their update, and the rest its own. CNTK's GPU code does this (CntkBatchNormalization.cuh; we
-    differentiate it exactly); its CPU code reads b and ignores it. T and b both infinite freeze the layer.
+    With b = `blend_time_constant_samples` > 0, a training batch is normalized with b / (b + N) of the updated running
+    statistics and the rest of its own. CNTK's GPU code does this (CntkBatchNormalization.cuh; we
+    differentiate it exactly); its CPU code reads b and ignores it. If T and b are both infinite, the layer is frozen.
 
     Source: CNTK 2.7's `batch_normalization`, with its defaults; tests/golden/train holds its traces.
     """
@@ -57,7 +57,7 @@ class CntkBatchNorm2d(nn.Module):
             return F.batch_norm(
                 images_NCHW, self.running_mean, self.running_var, self.weight, self.bias, eps=self.epsilon
             )
-        # Momentum 1 leaves the statistics of this batch alone in the buffers that it is given.
+        # With momentum 1, only this batch's statistics are left in the buffers.
         mean_C, var_C = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normalized = F.batch_norm(
             images_NCHW, mean_C, var_C, self.weight, self.bias, training=True, momentum=1.0, eps=self.epsilon
@@ -67,7 +67,7 @@ class CntkBatchNorm2d(nn.Module):
 
     @torch.no_grad()
     def _update(self, mean_C: Tensor, var_C: Tensor, samples: int) -> None:
-        """Move the running statistics; the count stays a tensor, so that no device has to be waited for."""
+        """Update the running statistics; the count stays a tensor, so that no device synchronization is needed."""
         time_constant = self.normalization_time_constant_samples
         if time_constant < 0:
             share = samples / (self.running_count + samples)
@@ -81,10 +81,10 @@ class CntkBatchNorm2d(nn.Module):
     def _blended(self, images_NCHW: Tensor) -> Tensor:
         blend, samples = self.blend_time_constant_samples, len(images_NCHW)
         share = 1.0 if math.isinf(blend) else blend / (blend + samples)
-        images = images_NCHW.to(self.running_mean.dtype)  # under autocast they come in half precision
+        images = images_NCHW.to(self.running_mean.dtype)  # under autocast they arrive in half precision
         var_C, mean_C = torch.var_mean(images, dim=(0, 2, 3), correction=0)
         mean_C = torch.lerp(mean_C, self.running_mean, share)
-        # CNTK mixes the inverse deviations, not the variances.
+        # CNTK mixes the inverse standard deviations, not the variances.
         inverse_C, running_inverse_C = (var_C + self.epsilon).rsqrt(), (self.running_var + self.epsilon).rsqrt()
         scale_C = torch.lerp(inverse_C, running_inverse_C, share) * self.weight
         blended = images * scale_C[:, None, None] + (self.bias - mean_C * scale_C)[:, None, None]
@@ -98,7 +98,8 @@ class CntkBatchNorm2d(nn.Module):
 
 
 class SharedBatchNorm(nn.Module):
-    """(images_NCHW, weight, bias, mean, variance, count) -> images_NCHW: `layer` on numbers that belong to others."""
+    """(images_NCHW, weight, bias, mean, variance, count) -> images_NCHW: `layer` with the parameters of
+    another module."""
 
     _NAMES = ("weight", "bias", "running_mean", "running_var", "running_count")
 
@@ -111,7 +112,7 @@ class SharedBatchNorm(nn.Module):
         given["running_count"] = numbers[4].reshape(()) if len(numbers) > 4 else images_NCHW.new_zeros(())
         own = self.layer.__dict__
         before = own["_parameters"], own["_buffers"]
-        # What torch.func.functional_call does, which takes as long as a small convolution.
+        # What torch.func.functional_call does, but that takes as long as a small convolution.
         own["_parameters"] = {name: given[name] for name in before[0]}
         own["_buffers"] = {name: given[name] for name in before[1]}
         try:

@@ -1,7 +1,8 @@
 """CNTK's ConvNet for CIFAR-10 (Examples/Image/Classification/ConvNet), with and without response normalization.
 
-Two variants go by one name: CNTK's Python script pads the pooling layers as it does the convolutions, its BrainScript
-configuration does not. At 3x32x32 their maps are 32 -> 16 -> 8 and 32 -> 15 -> 7; 1,195,594 and 949,834 parameters.
+Two variants share the name: CNTK's Python script pads the pooling layers and the convolutions, its BrainScript
+configuration only the convolutions. At 3x32x32 their feature maps are 32 -> 16 -> 8 and 32 -> 15 -> 7; 1,195,594 and
+949,834 parameters.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class ConvNetCifar10(nn.Module):
         self.norm = norm
         self.pool = nn.MaxPool2d(3, stride=2, padding=padding)
         self.fc1 = nn.Linear(maps * _last_map(height, padding) * _last_map(width, padding), dense1)
-        self.dropout1 = nn.Dropout(dropout)  # two, since CNTK draws their masks apart
+        self.dropout1 = nn.Dropout(dropout)  # two, since CNTK draws their masks separately
         self.fc2 = nn.Linear(dense1, dense2)
         self.dropout2 = nn.Dropout(dropout)
         self.fc3 = nn.Linear(dense2, class_count)

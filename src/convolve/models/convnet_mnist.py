@@ -1,6 +1,6 @@
 """CNTK's ConvNet for MNIST (Examples/Image/Classification/ConvNet, ConvNet_MNIST): 98,778 parameters at 1x28x28.
 
-Maps: 28 -> 13 -> 11 -> 5 -> 3. Pooling does not pad; only the first convolution keeps its size.
+Feature maps: 28 -> 13 -> 11 -> 5 -> 3. Pooling is unpadded; only the first convolution keeps the size.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 from convolve.errors import UsageError, look_up
 from convolve.specs.model import NetworkSpec
 
-# variant -> maps of the three convolutions, width of the dense layer
+# variant -> feature maps of the three convolutions, width of the dense layer
 _WIDTHS = {"": (32, 48, 64, 96), "tiny": (4, 6, 8, 12)}
 
 
@@ -35,7 +35,7 @@ class ConvNetMnist(nn.Module):
 
 
 def _last_map(side: int) -> int:
-    for stride in (2, 1, 2, 1):  # pool, conv2, pool, conv3: all three wide, none padded
+    for stride in (2, 1, 2, 1):  # pool, conv2, pool, conv3: all windows 3 wide, unpadded
         side = (side - 3) // stride + 1
     if side < 1:
         raise UsageError("convnet-mnist needs images of at least 19x19 pixels; use larger ones or another model.name")

@@ -1,4 +1,4 @@
-"""The layers of a network in their order: which are frozen, and how much slower the early ones learn."""
+"""The order of a network's layers: which are frozen, and how much slower the early ones learn."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +8,12 @@ from torch import nn
 from convolve.errors import look_up
 from convolve.models.heads import last_layer
 
-BODY = "body."  # in front of what a network with a head of ours calls its layers; users may leave it out
+BODY = "body."  # prefix of the layer names in a network with a new head; users may omit it
 
 
 def frozen_layers(network: nn.Module, freeze: str) -> set[str]:
-    """The names of the layers that `model.freeze` means, each with numbers of its own: "none", "all" but the head, or
-    those up to a layer, by its name or that of what it is a part of."""
+    """The names of the layers with parameters that `model.freeze` selects: "none", "all" but the head, or those up to
+    and including a layer, given by its name or that of a module that contains it."""
     numbered = [name for name, layer in network.named_modules() if _has_numbers(layer)]
     if freeze == "none":
         return set()
@@ -32,17 +32,16 @@ def _has_numbers(layer: nn.Module) -> bool:
 
 
 def _head(network: nn.Module) -> str:
-    """The first layer of the head: our hidden one, or else the last layer with weights."""
+    """The first layer of the head: our hidden layer, or otherwise the last layer with weights."""
     return "head_hidden" if isinstance(getattr(network, "head_hidden", None), nn.Module) else last_layer(network)
 
 
 def depths(network: nn.Module) -> dict[str, int]:
-    """Name of each parameter -> the number of its layer, from 0 at the images.
+    """Name of each parameter -> the number of its layer, from 0 at the images. timm's networks define their own layers.
 
-    A network of timm says itself what its layers are. As timm counts, a block of any other is one layer: what a list of
-    modules has under one number. Biases and normalization belong to the weights before them, what a network holds
-    outside of its layers (a class token) to the first, what it names in `joins` to the layer before, and both layers of
-    a head are one.
+    In any other network, as in timm, each module of a list (a block) is one layer. Biases and normalization belong to
+    the weights before them, parameters outside of layers (a class token) to the first layer, modules named in `joins`
+    to the layer before, and both layers of a head count as one.
     """
     body: Any = getattr(network, "body", network)
     if hasattr(body, "group_matcher"):

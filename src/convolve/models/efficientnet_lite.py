@@ -17,9 +17,9 @@ from convolve.specs.model import NetworkSpec
 
 @dataclass(frozen=True)
 class Variant:
-    """Maps before and behind the blocks; of each stage (blocks, size of the filters, stride, widening, maps).
+    """Feature maps before and after the blocks; for each stage (blocks, kernel size, stride, expansion, maps).
 
-    `pads_as_tensorflow`: as the trained network does, on the far side where a stride leaves an odd number of cells.
+    `pads_as_tensorflow`: as in the trained network, odd padding is put at the end.
     """
 
     stem: int
@@ -41,14 +41,14 @@ VARIANTS = {
 
 
 class PaddedConv(nn.Conv2d):
-    """A convolution that pads its images as TensorFlow does: ceil(size / stride) windows, more padding at the end."""
+    """A convolution that pads as TensorFlow does: ceil(size / stride) windows, with more padding at the end."""
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         padding = [*self.margins(images_NCHW.shape[3], 1), *self.margins(images_NCHW.shape[2], 0)]
         return super().forward(F.pad(images_NCHW, padding) if any(padding) else images_NCHW)
 
     def margins(self, size: int, axis: int) -> tuple[int, int]:
-        """The padding before and behind an axis (0: rows) of so many cells."""
+        """The padding before and after an axis (0: rows) of this size."""
         window, stride = self.kernel_size[axis], self.stride[axis]
         spare = max((-(-size // stride) - 1) * stride + window - size, 0)
         return spare // 2, spare - spare // 2
@@ -61,7 +61,7 @@ def _conv(variant: Variant, channels: int, maps: int, size: int, stride: int, gr
 
 
 class DepthwiseSeparable(nn.Module):
-    """maps_NCHW -> maps_NCHW: a filter for each map, then a 1x1 convolution."""
+    """maps_NCHW -> maps_NCHW: a depthwise convolution, then a 1x1 convolution."""
 
     def __init__(self, variant: Variant, channels: int, maps: int, size: int, stride: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """maps_NCHW -> maps_NCHW: widened by a 1x1 convolution, a filter for each map, narrowed by a 1x1 convolution."""
+    """maps_NCHW -> maps_NCHW: a 1x1 convolution expands, a depthwise one follows, a 1x1 convolution projects."""
 
     def __init__(self, variant: Variant, channels: int, stage: tuple[int, int, int, int, int], stride: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite(nn.Module):
     """images_NCHW -> logits_NK."""
 
-    joins = ("conv_head",)  # counted with the block before it, as by timm: see models/depth.py
+    joins = ("conv_head",)  # counted with the block before it, as in timm: see models/depth.py
 
     def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class EfficientNetLite(nn.Module):
         return self.classifier(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
 
     def initialize(self, generator: torch.Generator) -> None:
-        """As the original: by the values that a map gives, of a group each; the last layer by its classes."""
+        """As the original: by fan out, per group; the last layer by its number of classes."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 outputs = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1] // layer.groups

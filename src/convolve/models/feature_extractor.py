@@ -1,4 +1,4 @@
-"""A network cut off at one of its layers."""
+"""A network truncated at one of its layers."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import fx, nn
 from convolve.errors import look_up
 from convolve.models.heads import axis_read, pooled
 
-fx.wrap("pooled")  # a tracer looks for that by the names of each file
+fx.wrap("pooled")  # tracers look this up by file name
 
 
 class FeatureExtractor(nn.Module):
-    """images_NCHW -> what the layer `name` of `network` gives; of several calls, the last one counts.
+    """images_NCHW -> the output of the layer `name` of `network`; if it is called several times, the last one.
 
     Raises UsageError for an unknown layer.
     """
@@ -36,7 +36,8 @@ class FeatureExtractor(nn.Module):
 
 
 class WithFeatures(nn.Module):
-    """images_NCHW -> (what `network` gives, features_ND): what its layer `last` reads; maps and tokens are averaged."""
+    """images_NCHW -> (the output of `network`, features_ND): the input of its layer `last`, maps and tokens
+    averaged."""
 
     def __init__(self, network: nn.Module, last: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Training behind a frozen start: what lies before the first layer that learns is computed as for inference."""
+"""Training with frozen first layers: everything before the first trainable layer is computed as for inference."""
 
 from functools import lru_cache
 
@@ -9,10 +9,10 @@ from convolve.models.fused import CLOSE, Tracer, fuse
 
 
 class FrozenStart(nn.Module):
-    """images_NCHW -> what `network` answers, by its own layers from the first one on that learns.
+    """images_NCHW -> the output of `network`, with its own layers from the first trainable one on.
 
-    Those before get no gradient: batch normalization and activations become part of their convolutions. Which layers
-    learn must stay the same. With blocks 0 to 4 of EfficientNet-Lite0 frozen, a step takes 0.6 of the time.
+    The earlier ones get no gradient: batch normalization and activations are fused into their convolutions. Which
+    layers are trainable must not change. With blocks 0 to 4 of EfficientNet-Lite0 frozen, a step takes 0.6 of the time.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -34,7 +34,7 @@ class FrozenStart(nn.Module):
                 _mark_what_learns(traced)
                 fuse(traced, images_NCHW, torch.float32)
                 difference = (traced(images_NCHW) - expected).norm() / expected.norm().clamp_min(1e-30)
-        except Exception:  # whatever code of a network cannot be followed
+        except Exception:  # any exception of code that cannot be traced
             return network
         finally:
             for layer, was_training in training:
@@ -43,13 +43,13 @@ class FrozenStart(nn.Module):
 
 
 def behind_frozen_start(network: nn.Module, freezes: tuple[str, ...]) -> nn.Module:
-    """`network`, or where the recipe always freezes the same of it, and a processor trains it, a `FrozenStart`."""
+    """`network`, or a `FrozenStart` if the recipe freezes the same layers throughout, on a processor."""
     on_cpu = next(network.parameters()).device.type == "cpu" and torch.backends.mkldnn.is_available()
     return FrozenStart(network) if on_cpu and len({*freezes}) == 1 and freezes[0] != "none" else network
 
 
 def _mark_what_learns(traced: fx.GraphModule) -> None:
-    """Say of each node, in meta["learns"], whether it depends on a layer that is trained, or on chance."""
+    """Mark each node, in meta["learns"], that depends on a trainable layer or on randomness."""
     for node in traced.graph.nodes:
         layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else nn.Identity()
         itself = isinstance(layer, nn.Dropout) or any(parameter.requires_grad for parameter in layer.parameters())

@@ -1,7 +1,7 @@
-"""A network for inference on a processor: what follows a convolution is computed with it.
+"""A network for inference on a processor: what follows a convolution is fused into it.
 
-Batch normalization becomes part of the weights, and oneDNN computes activation and addition while the results are in
-registers. EfficientNet-Lite0 with 224 pixels takes a quarter of the time on one thread (docs/decisions.md).
+Batch normalization becomes part of the weights, and oneDNN applies activation and addition while the results are in
+registers. EfficientNet-Lite0 at 224 pixels takes a quarter of the time on one thread (docs/decisions.md).
 """
 
 import copy
@@ -31,12 +31,12 @@ CLOSE = {torch.float32: 1e-4, torch.bfloat16: 0.1}  # of the answers' size: roun
 
 
 class FusedConv(nn.Module):
-    """maps_NCHW (and maps to add) -> maps_NCHW: a convolution and what follows it, in `dtype`."""
+    """maps_NCHW (and maps to add) -> maps_NCHW: a convolution with the operations that follow it, in `dtype`."""
 
     def __init__(self, layer: nn.Conv2d, size_HW: Sequence[int], dtype: torch.dtype) -> None:
         super().__init__()
         weight, self.padding = layer.weight.detach(), list(layer.padding)
-        if isinstance(layer, PaddedConv):  # more at the end: a wider filter with zeros before it needs no padded copy
+        if isinstance(layer, PaddedConv):  # more at the end: a wider filter with leading zeros needs no padded copy
             margins = [layer.margins(size, axis) for axis, size in enumerate(size_HW)]
             self.padding = [after for _, after in margins]
             (top, bottom), (left, right) = margins
@@ -46,17 +46,18 @@ class FusedConv(nn.Module):
         self.stride, self.dilation, self.groups = list(layer.stride), list(layer.dilation), layer.groups
         self.dtype, self.size_HW = dtype, size_HW
         self.activation: tuple[str, tuple[float, ...]] = ("none", ())
-        self.gives_fp32 = True  # as whatever is no FusedConv wants it
+        self.gives_fp32 = True  # as modules other than FusedConv expect it
 
     def normalize(self, layer: nn.Module) -> None:
-        """Take a batch normalization in: in evaluation it multiplies and adds, which zeros and ones tell."""
+        """Include a batch normalization: in evaluation mode a scale and a shift, which inputs of zeros and
+        ones reveal."""
         exact = copy.deepcopy(layer).double().eval()
         shift_C = exact(torch.zeros(1, len(self.bias), 1, 1, dtype=torch.float64)).flatten()
         scale_C = exact(torch.ones(1, len(self.bias), 1, 1, dtype=torch.float64)).flatten() - shift_C
         self.weight, self.bias = self.weight * scale_C[:, None, None, None], self.bias * scale_C + shift_C
 
     def pack(self) -> None:
-        """The weights in the order in which oneDNN reads them."""
+        """Rearrange the weights in oneDNN's preferred layout."""
         settings = (self.padding, self.stride, self.dilation, self.groups)
         shape = (4, self.weight.shape[1] * self.groups, *self.size_HW)
         weight = self.weight.to(self.dtype, memory_format=torch.channels_last)
@@ -79,10 +80,11 @@ class FusedConv(nn.Module):
 
 @torch.inference_mode()
 def fused(module: nn.Module, shape_CHW: Sequence[int], dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy of `module` in evaluation mode whose convolutions take what follows them in and compute in `dtype`.
+    """A copy of `module` in evaluation mode whose convolutions include the operations after them and compute in
+    `dtype`.
 
-    It takes images of this shape alone. Where torch has no oneDNN, and for a network that cannot be traced or that
-    would answer otherwise than `module`, it is `module` itself, in its own precision.
+    It accepts images of this shape only. If torch has no oneDNN, or the network cannot be traced, or the copy's output
+    would differ, it is `module` itself, in its own precision.
     """
     if not torch.backends.mkldnn.is_available() or next(module.parameters()).device.type != "cpu":
         return module.eval()
@@ -94,15 +96,15 @@ def fused(module: nn.Module, shape_CHW: Sequence[int], dtype: torch.dtype = torc
         fuse(traced, images_NCHW, dtype)
         pairs = zip(_leaves(traced(images_NCHW)), expected, strict=True)
         worst = max(float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30)) for ours, theirs in pairs)
-    except Exception:  # whatever code of a network cannot be followed
+    except Exception:  # any exception of code that cannot be traced
         return module
     return traced if worst <= CLOSE[dtype] else module
 
 
 def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
-    """`module`, or where it has convolutions of single maps, a fused twin, which is kept until its weights change.
+    """`module`, or if it has depthwise convolutions a fused copy, which is kept until its weights change.
 
-    Without these there is less to win, and the answers that were recorded stay as they are to the bit.
+    Without these there is less to gain, and recorded outputs stay the same bit for bit.
     """
     convolutions = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     if not any(layer.groups == layer.in_channels > 1 for layer in convolutions):
@@ -110,7 +112,7 @@ def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
     settings = tuple(value for value in vars(module).values() if isinstance(value, str | float))
     state = (tuple(shape_CHW), settings, *((tensor.data_ptr(), tensor._version) for tensor in tensors))
-    twins = _TWINS.setdefault(tensors[0], {})  # they live as long as the weights; what is put around these may not
+    twins = _TWINS.setdefault(tensors[0], {})  # they live as long as the weights; the wrapper around them may not
     if type(module) not in twins or twins[type(module)][0] != state:
         twin = fused(module, shape_CHW)
         twins[type(module)] = (state, None if twin is module else InParts(twin))
@@ -118,7 +120,7 @@ def for_evaluation(module: nn.Module, shape_CHW: Sequence[int]) -> nn.Module:
 
 
 class InParts(nn.Module):
-    """What `network` gives for a batch, computed for few images at a time: wide maps then stay in the cache."""
+    """The output of `network` for a batch, computed for a few images at a time: wide maps then stay in the cache."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -136,13 +138,13 @@ def _leaves(answer: Any) -> tuple[Tensor, ...]:
 
 
 class Tracer(fx.Tracer):
-    """Layers of layers are followed, the innermost ones are called: these may look at sizes."""
+    """Traces into modules of modules, but calls the innermost ones, which may depend on sizes."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return next(m.children(), None) is None
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """With its hooks, which fx passes over: a `FeatureExtractor` listens by one."""
+        """Calls a module with its hooks, which fx skips: a `FeatureExtractor` depends on one."""
         if not self.is_leaf_module(m, ""):
             return super().call_module(m, forward, args, kwargs)
         for before in m._forward_pre_hooks.values():
@@ -154,7 +156,7 @@ class Tracer(fx.Tracer):
 
 
 class _Shapes(fx.Interpreter):
-    """Notes the shape of what each node gives. fx's own `ShapeProp` imports sympy for it."""
+    """Records the output shape of each node. fx's own `ShapeProp` would import sympy."""
 
     def run_node(self, n: fx.Node) -> Any:
         given = super().run_node(n)
@@ -164,14 +166,14 @@ class _Shapes(fx.Interpreter):
 
 
 def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> None:
-    """Let convolutions take in what follows them, but for nodes that say in meta["learns"] that they change."""
+    """Fuse what follows each convolution into it, except for nodes marked in meta["learns"]."""
     _Shapes(traced).run(images_NCHW)
     made: dict[fx.Node, FusedConv] = {}
     for node in list(traced.graph.nodes):
         layer = None if node.meta.get("learns") else _layer(traced, node)
         if (
             isinstance(layer, nn.Conv2d)
-            and type(layer) in (nn.Conv2d, PaddedConv)  # no other, whose code may do more
+            and type(layer) in (nn.Conv2d, PaddedConv)  # this class only: subclasses may do more
             and layer.padding_mode == "zeros"
             and not isinstance(layer.padding, str)
         ):
@@ -186,7 +188,7 @@ def fuse(traced: fx.GraphModule, images_NCHW: Tensor, dtype: torch.dtype) -> Non
 
 
 def _absorb(traced: fx.GraphModule, node: fx.Node, conv: FusedConv) -> fx.Node:
-    """Take what follows the convolution `node` into `conv`; the node that then stands for all of it."""
+    """Fuse what follows the convolution `node` into `conv`; returns the node whose output is then the result."""
     if (after := _follower(node)) and isinstance(layer := _layer(traced, after), _NORMALIZATIONS):
         conv.normalize(layer)
         node = _joined(node, after, node.args)
@@ -203,7 +205,7 @@ def _absorb(traced: fx.GraphModule, node: fx.Node, conv: FusedConv) -> fx.Node:
 
 
 def _joined(node: fx.Node, after: fx.Node, args: tuple[Any, ...]) -> fx.Node:
-    """`after` calls what `node` called, with `args`, and `node` is gone."""
+    """Make `after` call what `node` called, with `args`, and remove `node`."""
     with after.graph.inserting_before(after):
         joined = after.graph.call_module(str(node.target), args)
     joined.meta = after.meta
@@ -214,7 +216,7 @@ def _joined(node: fx.Node, after: fx.Node, args: tuple[Any, ...]) -> fx.Node:
 
 
 def _follower(node: fx.Node) -> fx.Node | None:
-    """What alone uses the `node`, and that once."""
+    """The only user of `node`, if it uses it once."""
     user = next(iter(node.users), None)
     is_alone = user and len(node.users) == 1 and user.all_input_nodes.count(node) == 1
     return user if user and is_alone and not user.meta.get("learns") else None
@@ -225,7 +227,7 @@ def _layer(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:
 
 
 def _called(traced: fx.GraphModule, node: fx.Node) -> Any:
-    """A function, the name of a method, or the kind of a layer."""
+    """A function, the name of a method, or the class of a layer."""
     layer = _layer(traced, node)
     return node.target if layer is None else type(layer)
 

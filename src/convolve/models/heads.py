@@ -1,4 +1,4 @@
-"""Networks and their heads: what the last layer with weights reads are the features, and another head can read them."""
+"""Networks and their heads: the input of the last layer with weights are the features, which another head can use."""
 
 import copy
 from collections.abc import Sequence
@@ -12,20 +12,21 @@ from convolve.models.uninitialized import uninitialized
 
 # Legend: N batch, C channel, H row, W column, K class, D feature.
 
-HIDDEN = 512  # units of the hidden layer of an mlp, as fastai's heads have (lin_ftrs)
+HIDDEN = 512  # units in the hidden layer of an mlp, as in fastai's heads (lin_ftrs)
 
 
-@fx.wrap  # one step to whoever traces a network: it looks at its input
+@fx.wrap  # a single step for tracers, as it inspects its input
 def pooled(features: Tensor, axis: int = 1) -> Tensor:
-    """features_ND: the mean over all axes but that of the batch and that of the channels, `axis`."""
+    """features_ND: the mean over all axes except the batch and the channels, `axis`."""
     if features.dim() <= 2:
         return features
     return (features if axis == 1 else features.movedim(axis, 1)).flatten(2).mean(2)
 
 
 def channel_axis(shape: Sequence[int], width: int, is_last: bool) -> int:
-    """Which axis of one sample's values are its channels: as long as the `width` of the layer before them; where that
-    leaves several or none, the last behind a layer that reads the last axis, and of tokens (T, D), else the first."""
+    """Which axis of one sample's values holds its channels: the one as long as the `width` of the layer before; if that
+    is ambiguous, the last axis after a layer that works on the last axis, and for tokens (T, D), otherwise the
+    first."""
     fits = [axis for axis, size in enumerate(shape) if size == width]
     if len(fits) == 1:
         return fits[0]
@@ -33,12 +34,12 @@ def channel_axis(shape: Sequence[int], width: int, is_last: bool) -> int:
 
 
 def axis_read(layer: nn.Module) -> int:
-    """Which axis a layer takes as channels, that of the batch counted."""
+    """The axis that a layer takes as channels, counting the batch axis."""
     return -1 if isinstance(layer, nn.Linear | nn.LayerNorm) else 1
 
 
 class Features(nn.Module):
-    """images_NCHW -> features_ND: what `body` gives, whose channels are this `axis`; maps and tokens are averaged."""
+    """images_NCHW -> features_ND: the output of `body`, whose channels are on this `axis`, maps and tokens averaged."""
 
     def __init__(self, body: nn.Module, axis: int = 1) -> None:
         super().__init__()
@@ -49,8 +50,8 @@ class Features(nn.Module):
 
 
 class HeadedNetwork(Features):
-    """images_NCHW -> logits_NK: a head on the features. It starts at zero, as that of a fine-tuned Vision Transformer
-    (arXiv:2010.11929), so that one that nothing has taught yet can be told."""
+    """images_NCHW -> logits_NK: a head on the features. It starts at zero, as in the fine-tuning of Vision Transformers
+    (arXiv:2010.11929), so that an untrained head can be recognized."""
 
     def __init__(
         self, body: nn.Module, width: int, class_count: int, *, axis: int, kind: str, dropout: float
@@ -70,8 +71,8 @@ class HeadedNetwork(Features):
 def headed(
     network: nn.Module, shape_CHW: tuple[int, int, int], class_count: int, *, kind: str, cut: str, dropout: float
 ) -> HeadedNetwork:
-    """`network` up to its last layer with weights, or up to the layer `cut`, and a head that is still to be filled, on
-    the device where the network is."""
+    """`network` up to its last layer with weights, or up to the layer `cut`, with a new head still to be initialized,
+    on the network's device."""
     body: nn.Module
     if cut:
         body = start = up_to(network, cut)
@@ -89,7 +90,7 @@ def headed(
 
 @torch.no_grad()
 def fill(whole: HeadedNetwork, generator: torch.Generator) -> None:
-    """The initial values of the head."""
+    """Set the head's initial values."""
     if whole.head_hidden is not None:
         nn.init.xavier_uniform_(whole.head_hidden.weight, generator=generator)
         nn.init.zeros_(whole.head_hidden.bias)
@@ -98,22 +99,22 @@ def fill(whole: HeadedNetwork, generator: torch.Generator) -> None:
 
 
 def last_layer(network: nn.Module) -> str:
-    """The name of the last layer with weights: that which tells the classes apart."""
+    """The name of the last layer with weights: the classifier."""
     names: list[str] = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     if not names:
-        raise ModelError("the network has no convolution and no dense layer whose place a head could take")
+        raise ModelError("the network has no convolution and no dense layer that a head could replace")
     return names[-1]
 
 
 def without_last_layer(network: nn.Module) -> nn.Module:
-    """The network, in which nothing takes the place of its last layer with weights."""
+    """The network with its last layer with weights removed."""
     parent, _, name = last_layer(network).rpartition(".")
     setattr(network.get_submodule(parent), name, nn.Identity())
     return network
 
 
 def features_of(network: nn.Module) -> Features:
-    """images_NCHW -> features_ND: a copy of what `network` computes before its head, with the very same weights."""
+    """images_NCHW -> features_ND: a copy of the network up to its head, sharing the weights."""
     shared = {id(tensor): tensor for tensor in [*network.parameters(), *network.buffers()]}
     twin = copy.deepcopy(network, shared)
     if isinstance(twin, HeadedNetwork):
@@ -123,7 +124,7 @@ def features_of(network: nn.Module) -> Features:
 
 
 class _Tracer(fx.Tracer):
-    """Notes what each layer gives, of several calls the last time; layers without parts are not looked into."""
+    """Records the output of each layer, of several calls the last; innermost layers are not traced into."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,19 +140,19 @@ class _Tracer(fx.Tracer):
 
 
 def up_to(network: nn.Module, name: str) -> fx.GraphModule:
-    """images_NCHW -> what the layer `name` gives; nothing that comes behind it is left."""
+    """images_NCHW -> the output of the layer `name`; everything after it is removed."""
     layers = {key: layer for key, layer in network.named_modules() if key}
     look_up(layers, name, "layer", "model.cut")
     tracer = _Tracer()
     try:
         code = tracer.trace(network)
-    except Exception as error:  # whatever code of the network cannot be followed
+    except Exception as error:  # any exception of the network's code
         reason = " ".join(str(error).split())[:200]
         raise UnsupportedError(
             f"model.cut: the network cannot be cut ({reason}); export it to ONNX, and cut that"
         ) from None
     if not isinstance(given := tracer.given.get(name), fx.Proxy):
-        raise UnsupportedError(f"model.cut: {name} gives nothing that a head could read; choose another layer")
+        raise UnsupportedError(f"model.cut: {name} has no output that a head could use; choose another layer")
     last = next(node for node in reversed(code.nodes) if node.op == "output")
     code.erase_node(last)
     with code.inserting_after(given.node):
@@ -165,14 +166,14 @@ def up_to(network: nn.Module, name: str) -> fx.GraphModule:
 
 
 def _channels(body: fx.GraphModule, shape_CHW: tuple[int, int, int]) -> tuple[int, int]:
-    """(the number of features, their axis with that of the batch counted), by a try: the network says it nowhere."""
+    """(the number of features, their axis counting the batch axis), found by running the network."""
     was_training = body.training
     with torch.no_grad():
         tried = body.eval()(torch.zeros(1, *shape_CHW, device=next(body.parameters()).device))
     body.train(was_training)
     shape = tuple(tried.shape[1:]) if isinstance(tried, Tensor) else ()
     if not shape:
-        raise UnsupportedError("model.cut: a layer that gives no numbers has no features; choose another")
+        raise UnsupportedError("model.cut: a layer whose output is not numeric has no features; choose another")
     called = [body.get_submodule(str(node.target)) for node in body.graph.nodes if node.op == "call_module"]
     weighted = [layer for layer in called if isinstance(getattr(layer, "weight", None), Tensor)]
     width = len(weighted[-1].weight) if weighted else 0  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Local response normalization, with a gradient of its own. N batch, C channel, H row, W column, P = N H W pixels."""
+"""Local response normalization, with its own gradient. N batch, C channel, H row, W column, P = N H W pixels."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from torch.autograd.function import once_differentiable
 class LocalResponseNorm(nn.LocalResponseNorm):
     """images_NCHW -> images_NCHW: each value over d^beta, d = k + alpha / size * the sum of squares of `size` channels.
 
-    The numbers are those of `nn.LocalResponseNorm`; CNTK's examples spell it out, with size = 2 n + 1 for a half-width
-    n. torch pads, averages in three dimensions, raises to a power, and keeps what each of these needs for its gradient.
-    Here the sum is one product with a banded matrix, which adds up in single precision whatever it is given, and the
-    gradient needs x and d^-1/2 alone.
+    The numbers are those of `nn.LocalResponseNorm`; CNTK's examples write it out, with size = 2 n + 1 for a half-width
+    n. torch pads, averages in three dimensions, raises to a power, and stores what each step needs for its gradient.
+    Here the sum is one product with a banded matrix, always in single precision, and the gradient needs only x and
+    d^-1/2.
     """
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_NCHW: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
         x_PC = _pixels(x_NCHW)
-        # In place because autocast leaves such products in the precision of their operands.
+        # In place, because autocast does not change the precision of in-place products.
         d_PC = torch.full_like(x_PC, k).addmm_(x_PC.square(), _band(x_PC, size), alpha=alpha / size)
         root_PC = d_PC.rsqrt_()
         ctx.save_for_backward(x_NCHW, root_PC)
@@ -50,7 +50,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _pixels(x_NCHW: Tensor) -> Tensor:
-    """One row a pixel, a view of channels_last memory. fp16 becomes single: its squares end at 65,504."""
+    """One row per pixel, a view of channels_last memory. fp16 becomes fp32, since its squares overflow at 65,504."""
     x_PC = x_NCHW.movedim(1, -1).reshape(-1, x_NCHW.shape[1])
     return x_PC.float() if x_PC.dtype == torch.float16 else x_PC
 
@@ -61,11 +61,11 @@ def _images(y_PC: Tensor, like_NCHW: Tensor) -> Tensor:
 
 
 def _band(x_PC: Tensor, size: int) -> Tensor:
-    """The matrix that sums over windows of `size` channels; an even window has its longer half before its channel."""
+    """The matrix that sums over windows of `size` channels; an even window extends one further before its channel."""
     channels = x_PC.shape[1]
     return x_PC.new_ones(channels, channels).triu_(-((size - 1) // 2)).tril_(size // 2)
 
 
 def _scale(root_PC: Tensor, beta: float) -> Tensor:
-    """d^-beta from d^-1/2. A root is many times cheaper than a power, and every published network has 0.75."""
+    """d^-beta from d^-1/2. A square root is many times cheaper than a power; every published network has beta 0.75."""
     return root_PC.sqrt().mul_(root_PC) if beta == 0.75 else root_PC.pow(2 * beta)

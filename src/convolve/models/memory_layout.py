@@ -1,4 +1,4 @@
-"""The layout in memory in which 2-D convolutions are fastest."""
+"""The memory layout in which 2-D convolutions are fastest."""
 
 from typing import TypeGuard
 
@@ -7,7 +7,7 @@ from torch import nn
 
 
 def to_channels_last(module: nn.Module) -> None:
-    """Give a network that layout; one with 3-D convolutions stays as it is.
+    """Give a network that layout; networks with 3-D convolutions keep theirs.
 
     So do strided 1x1 convolutions of fewer than 8 channels: with AVX2 and without AVX-512, oneDNN writes past its
     memory in their backward pass (github.com/uxlfoundation/oneDNN/issues/6035).

@@ -1,4 +1,4 @@
-"""Networks that other packages build where they are installed: `timm:convnext_tiny`, `torchvision:mobilenet_v2`."""
+"""Networks built by other installed packages: `timm:convnext_tiny`, `torchvision:mobilenet_v2`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ Shape = tuple[int, int, int]  # C, H, W
 
 @dataclass(frozen=True)
 class Published:
-    """What the published weights of a network were trained on; `mean` and `std` are of red, green and blue in 0..1.
+    """The preprocessing of a network's published weights; `mean` and `std` are of red, green and blue in 0..1.
 
-    `crop_ratio` is the part of the shorter side that the central crop keeps.
+    `crop_ratio` is the fraction of the shorter side that the center crop keeps.
     """
 
     size: int = 224
@@ -41,13 +41,13 @@ FAMILIES = {"timm": from_timm, "torchvision": from_torchvision}
 
 
 def can_be_built(name: str) -> bool:
-    """Whether it is a network of ours, or its package is installed."""
+    """Whether it is one of our networks, or its package is installed."""
     family, colon, _ = name.partition(":")
     return not colon or find_spec(family) is not None
 
 
 def published(name: str) -> Published:
-    """What the package says of `timm:NAME` or `torchvision:NAME`."""
+    """What the package says about `timm:NAME` or `torchvision:NAME`."""
     family, _, name = name.partition(":")
     if family == "timm":
         said = _timm(name).pretrained_cfg
@@ -58,23 +58,23 @@ def published(name: str) -> Published:
 
 
 def is_published(name: str) -> bool:
-    """Whether it stands for a network with its weights: `timm:NAME`."""
+    """Whether the name stands for a network with published weights: `timm:NAME`."""
     return name.startswith("timm:")
 
 
 def pretrained(name: str) -> nn.Module:
-    """The network that `timm:NAME` stands for, with the weights that timm fetches and keeps.
+    """The network `timm:NAME` with its weights, which timm downloads and caches.
 
-    Raises MissingDataError where they are not to be had.
+    Raises MissingDataError if they are not available.
     """
     try:
         module: nn.Module = _timm(name.partition(":")[2], pretrained=True)
     except ConvolveError:
         raise
-    except Exception as error:  # of timm, of the hub that it asks, of the network in between
+    except Exception as error:  # exceptions of timm, of the hub it asks, or of the network
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise MissingDataError(
-            f"the weights of {name} cannot be fetched ({reason}); give a file of them with --arch {name}"
+            f"the weights of {name} cannot be downloaded ({reason}); give a file of them with --arch {name}"
         ) from error
     return module
 
@@ -110,7 +110,7 @@ def _package(name: str) -> Any:
             raise _broken(name, error) from error
         how = install_hint("timm") if name == "timm" else "pip install torchvision"
         raise UnsupportedError(f"the network is built by {name}, which is not installed: {how}") from None
-    except Exception as error:  # torchvision's own code, for a torch that it was not made for
+    except Exception as error:  # torchvision's own exceptions, with a torch that it was not built for
         raise _broken(name, error) from error
 
 
@@ -123,7 +123,7 @@ def _broken(name: str, error: Exception) -> UnsupportedError:
 
 
 def _build(make: Callable[[int, int], nn.Module], _spec: NetworkSpec, shape_CHW: Shape, classes: int) -> nn.Module:
-    """The network with numbers, wherever others would have none yet: only its package knows how to set them."""
+    """The network with initial values wherever they would otherwise be unset: only its package knows how."""
     with torch.device("cpu"):
         module = make(shape_CHW[0], classes)
     module.initialize = partial(  # type: ignore[assignment]

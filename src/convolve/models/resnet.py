@@ -1,8 +1,8 @@
 """Residual networks (He et al., arXiv:1512.03385): 18, 34 and 50 for ImageNet, 20 and CNTK's for CIFAR-10.
 
-Layers have torchvision's names. 50 strides in the 3x3 convolution of a block, as torchvision's and timm's do. 20 keeps
-the size of its shortcuts with zeros in place of weights (the paper's option A); "20-projection" has a 1x1 convolution
-there. 11,689,512, 21,797,672 and 25,557,032 parameters with 1000 classes; 269,722 with 10, CNTK's 272,474.
+Layers have torchvision's names. 50 has its stride in the 3x3 convolution of a block, as in torchvision and timm. 20
+pads its shortcuts with zeros (the paper's option A); "20-projection" uses 1x1 convolutions. 11,689,512, 21,797,672 and
+25,557,032 parameters with 1000 classes; 269,722 with 10, CNTK's 272,474.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,9 @@ from convolve.specs.model import NetworkSpec
 
 @dataclass(frozen=True)
 class Variant:
-    """Blocks of each stage; maps of the first, doubled in each; how often a bottleneck's last convolution widens them
-    (0: no bottlenecks). `is_small`: for images of 32 pixels, the first convolution is 3x3 and nothing is pooled."""
+    """Blocks of each stage; feature maps of the first, doubled in each; the expansion of a bottleneck's last
+    convolution (0: no bottlenecks). `is_small`: for images of 32 pixels, the first convolution is 3x3 without
+    pooling."""
 
     blocks: tuple[int, ...]
     maps: int = 64
@@ -50,7 +51,7 @@ CIFAR10_VARIANTS = {"": _cntk((3, 3, 3)), "110": _cntk((18, 18, 18)), "tiny": _c
 
 
 class PaddedShortcut(nn.Module):
-    """maps_NCHW -> maps_NCHW at half the size, with maps of zeros around them: the paper's option A."""
+    """maps_NCHW -> maps_NCHW at half the size, padded with zero maps: the paper's option A."""
 
     def __init__(self, added: int) -> None:
         super().__init__()
@@ -61,7 +62,7 @@ class PaddedShortcut(nn.Module):
 
 
 class Block(nn.Module):
-    """maps_NCHW -> maps_NCHW: two 3x3 convolutions beside a shortcut, or with `widening` 1x1, 3x3 and 1x1."""
+    """maps_NCHW -> maps_NCHW: two 3x3 convolutions beside a shortcut, or with `widening`, 1x1, 3x3 and 1x1."""
 
     def __init__(self, channels: int, maps: int, stride: int, variant: Variant) -> None:
         super().__init__()
@@ -118,7 +119,7 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
 
     def initialize(self, generator: torch.Generator) -> None:
-        """As the paper: normally distributed, by the values that a map gives; normalization starts as the identity."""
+        """As in the paper: normally distributed, by fan out; each normalization starts as the identity."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -130,8 +131,8 @@ class ResNet(nn.Module):
 
 
 class CntkResNetCifar10(ResNet):
-    """images_NCHW -> logits_NK, as CNTK's example of residual networks for CIFAR-10 has it: 1x1 convolutions where a
-    shortcut has another size, running statistics with a time constant of 4096 images, and initial values of its own."""
+    """images_NCHW -> logits_NK, as in CNTK's residual networks for CIFAR-10: 1x1 convolutions where a shortcut changes
+    size, running statistics with a time constant of 4096 images, and its own initial values."""
 
     variants = CIFAR10_VARIANTS
 
@@ -144,7 +145,7 @@ class CntkResNetCifar10(ResNet):
         nn.init.zeros_(self.fc.bias)
 
     def deviation(self, layer: str) -> float:
-        """Of the initial weights: He et al. 2015 for convolutions, by the values that an output reads."""
+        """The standard deviation of the initial weights: He et al. 2015 for convolutions, by fan in."""
         if layer == "fc":
             return 0.01
         return float((2 / self.get_parameter(f"{layer}.weight")[0].numel()) ** 0.5)

@@ -1,7 +1,7 @@
 """SqueezeNet 1.0 and 1.1 (Iandola et al., arXiv:1602.07360), with the names and the layout of torchvision's.
 
-1.1 needs 2.4 times less computation for the same error. 1,248,424 and 1,235,496 parameters with 1000 classes. Poolings
-round up, as the original's in Caffe do.
+1.1 needs 2.4 times less computation for the same error. 1,248,424 and 1,235,496 parameters with 1000 classes. Pooling
+rounds sizes up, as the original does in Caffe.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from convolve.specs.model import NetworkSpec
 
 @dataclass(frozen=True)
 class Variant:
-    """The first convolution (maps, size), and of each Fire the maps of squeeze and of each expand; 0: a pooling."""
+    """The first convolution (maps, kernel size), and for each Fire the maps of squeeze and of each expand; 0: a
+    pooling."""
 
     first: tuple[int, int]
     fires: tuple[tuple[int, int], ...]
@@ -34,7 +35,7 @@ VARIANTS[""] = VARIANTS["1.1"]
 
 
 class Fire(nn.Module):
-    """maps_NCHW -> maps_NCHW: few 1x1 convolutions, then 1x1 and 3x3 side by side."""
+    """maps_NCHW -> maps_NCHW: a few 1x1 convolutions, then 1x1 and 3x3 side by side."""
 
     def __init__(self, channels: int, squeeze: int, expand: int) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """images_NCHW -> logits_NK: the average of a map for each class."""
+    """images_NCHW -> logits_NK: the mean of one feature map for each class."""
 
     def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a network consists of: layers, shapes, parameters, and the one place where FLOPs are counted."""
+"""The layers of a network, their shapes and parameters, and the one place where FLOPs are counted."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,18 +29,18 @@ class Summary:
 
     @property
     def flops_per_image(self) -> int:
-        """One forward pass. A multiply-add counts as 2; only convolutions and dense layers are counted."""
+        """FLOPs of one forward pass. A multiply-add counts as 2; only convolutions and dense layers are counted."""
         return sum(layer.flops_per_image for layer in self.layers)
 
     @property
     def training_flops_per_image(self) -> int:
-        """Forward, gradient of weights, gradient of inputs; the first layer needs no gradient of its input."""
+        """Forward, gradients of weights and of inputs; the first layer needs no gradient of its input."""
         first = next((layer.flops_per_image for layer in self.layers if layer.flops_per_image), 0)
         return sum((2 + layer.is_trained) * layer.flops_per_image for layer in self.layers) - first
 
 
 def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summary:
-    """Run `module` once on the meta device (nothing is computed) and write down every leaf layer it calls."""
+    """Run `module` once on the meta device (nothing is computed) and record every leaf layer it calls."""
     layers: list[Layer] = []
     hooks = []
     for name, child in module.named_modules():
@@ -62,7 +62,7 @@ def summarize(module: nn.Module, input_shape_CHW: tuple[int, int, int]) -> Summa
 
 def _recorder(name: str, is_trained: bool, layers: list[Layer]) -> Any:
     def record(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        seen = any(known.name == name for known in layers)  # a layer used twice owns its parameters once
+        seen = any(known.name == name for known in layers)  # parameters of a layer that is used twice count once
         parameters = 0 if seen else sum(p.numel() for p in layer.parameters())
         shape, flops = tuple(output.shape[1:]), _flops(layer, output)
         layers.append(Layer(name, type(layer).__name__, shape, parameters, flops, is_trained=is_trained))

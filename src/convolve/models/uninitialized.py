@@ -1,4 +1,4 @@
-"""Memory for a network on the meta device."""
+"""Memory for a network that is on the meta device."""
 
 from typing import TypeVar
 
@@ -9,9 +9,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def uninitialized(module: M, device: torch.device | str = "cpu") -> M:
-    """`module` itself, its weights on `device` with whatever stands there.
+    """`module` itself, its weights allocated on `device` without being set.
 
-    What `to_empty` does; that asks for torch's symbolic shapes, whose import takes a third of a second.
+    As `to_empty`, which would import torch's symbolic shapes and thereby take a third of a second.
     """
     module._apply(lambda each: torch.empty(each.shape, dtype=each.dtype, device=device))  # type: ignore[no-untyped-call]
     return module

@@ -1,7 +1,7 @@
-"""A small modern network for small images: six convolutions behind a fixed layer that whitens patches.
+"""A small modern network for small images: six convolutions after a fixed layer that whitens patches.
 
 Source of the ideas: Keller Jordan's CIFAR-10 speed records (airbench94, 2024, arXiv:2404.00498), after tysam-code's
-hlb-CIFAR10 and David Page's DAWNBench entry. At 3x32x32 the maps are 31 -> 15 -> 7 -> 3.
+hlb-CIFAR10 and David Page's DAWNBench entry. At 3x32x32 the feature maps are 31 -> 15 -> 7 -> 3.
 """
 
 import torch
@@ -21,7 +21,7 @@ LOGIT_SCALE = 1 / 9  # keeps the first logits small without small weights
 
 VARIANTS = {  # maps of the three blocks
     "": (64, 256, 256),
-    "wide": (128, 384, 384),  # as airbench95
+    "wide": (128, 384, 384),  # as in airbench95
     "narrow": (32, 128, 256),
     "tiny": (8, 12, 16),
 }
@@ -43,7 +43,7 @@ class Block(nn.Module):
 
 
 class WhitenedConvNet(nn.Module):
-    """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; they are not trained, its biases are."""
+    """images_NCHW -> logits_NK. `whiten` sets the first layer's filters; only its biases are trained."""
 
     def __init__(self, spec: NetworkSpec, input_shape_CHW: tuple[int, int, int], class_count: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class WhitenedConvNet(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Convolutions hand on their input in their first maps, the others are random; logits have unit scale."""
+        """Convolutions pass their input through in their first maps; the others are random; logits have unit scale."""
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)  # torch's own default
@@ -77,7 +77,7 @@ class WhitenedConvNet(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images_NCHW: Tensor) -> None:
-        """Take as filters the principal axes of the images' patches, scaled to unit variance, and their negatives."""
+        """Set the filters to the principal axes of the images' patches, with unit variance, and their negatives."""
         channels = images_NCHW.shape[1]
         patches_NDP = F.unfold(images_NCHW.float(), PATCH)
         patches_PD = patches_NDP.transpose(1, 2).reshape(-1, channels * PATCH**2)

@@ -1,4 +1,4 @@
-"""The recipes: one function each, one row each in `RECIPES`; those of other packages by an entry point."""
+"""The recipes: one function and one row in `RECIPES` for each; other packages add theirs by an entry point."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -43,16 +43,18 @@ _ROWS: dict[str, Callable[[], Recipe]] = {
 RECIPES = Registry("convolve.recipes", _ROWS)
 
 ENDINGS = (".json", ".yaml", ".yml")  # of recipe files
-_MOST_BYTES = 1 << 20  # of one; the recipes here have some 8,000
+_MOST_BYTES = 1 << 20  # limit for one file; the built-in recipes have about 8,000
 
 
 class _Loader(yaml.SafeLoader):
-    """Without aliases: by them some lines of a stranger stand for gigabytes."""
+    """Refuses aliases: with them a few lines of an untrusted file could expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "a recipe has no aliases; write it out", mark)
+            raise yaml.composer.ComposerError(
+                None, None, "a recipe must not use YAML aliases; write the value out", mark
+            )
         return super().compose_node(parent, index)
 
 
@@ -66,7 +68,7 @@ def resolve(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
 
 
 def _overriding(recipe: Recipe, fields: Iterable[str]) -> Recipe:
-    """`recipe`, in which those `fields` of data hold that a start says otherwise."""
+    """`recipe`, with those `fields` of data that keep their values although the start says otherwise."""
     said = {*recipe.model.data_overrides.split(","), *fields}
     overrides = ",".join(name for name in START_SAYS if name in said)
     if not recipe.model.start or overrides == recipe.model.data_overrides:
@@ -86,7 +88,9 @@ def load_recipe(name: str) -> Recipe:
     mapping = _read(path)
     if not isinstance(mapping, dict):
         raise FormatError(
-            path, "", f"a recipe is a mapping of fields, this is a {type(mapping).__name__}; see `convolve show mnist`"
+            path,
+            "",
+            f"a recipe is a mapping of fields, but this is a {type(mapping).__name__}; see `convolve show mnist`",
         )
     recipe, model = from_mapping(mapping), mapping.get("model") or {}
     return recipe if "data_overrides" in model else _overriding(recipe, mapping.get("data") or {})
@@ -108,7 +112,7 @@ def _read(path: Path) -> Any:
         raise FormatError(
             path, f"line {mark.line + 1}, column {mark.column + 1}" if mark else "", f"not YAML: {error.problem}"
         ) from None
-    except (yaml.YAMLError, ValueError) as error:  # a control character; a date that no calendar has
+    except (yaml.YAMLError, ValueError) as error:  # a control character, or a date that does not exist
         raise FormatError(path, "", f"not {path.suffix[1:].upper()}: {error}") from None
     except RecursionError:
         raise FormatError(path, "", "nested too deeply for a recipe") from None

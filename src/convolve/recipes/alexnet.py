@@ -1,4 +1,4 @@
-"""AlexNet on ILSVRC2012: CNTK's two recipes, and one of today on the same maps."""
+"""AlexNet on ILSVRC2012: CNTK's two recipes, and a modern one for the same maps."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ _SIDE_RATIO = 0.88671875  # 227 / 256
 
 
 def alexnet() -> Recipe:
-    """AlexNet_ImageNet as CNTK's BrainScript configuration has it: 62,003,496 parameters, 112 epochs.
+    """AlexNet_ImageNet as in CNTK's BrainScript configuration: 62,003,496 parameters, 112 epochs.
 
     Source: Examples/Image/Classification/AlexNet/BrainScript/AlexNet_ImageNet.cntk. Published: 40.106 % top-1 and
     17.746 % top-5 error of one center crop. CNTK cuts squares of 227/256 of the shorter side out of each photograph, at
@@ -56,10 +56,11 @@ def alexnet() -> Recipe:
 
 
 def alexnet_python() -> Recipe:
-    """AlexNet_ImageNet_Distributed as CNTK's Python script has it: 75,634,984 parameters, since its pooling pads.
+    """AlexNet_ImageNet_Distributed as in CNTK's Python script: 75,634,984 parameters, because its pooling pads.
 
     Source: Examples/Image/Classification/AlexNet/Python/AlexNet_ImageNet_Distributed.py. Published: 59.9 % top-1
-    accuracy for either network. A tenth of the rates, on the mean gradient and without unit gain: the same steps.
+    accuracy for either network. The rates are a tenth of CNTK's, for the mean gradient and without unit gain: the same
+    updates.
     """
     base = alexnet()
     return replace(
@@ -77,10 +78,12 @@ def alexnet_python() -> Recipe:
 
 
 def alexnet_modern() -> Recipe:
-    """The same maps with batch normalization, for a sixth of the work: images grow from 128 to 227 pixels in 30 epochs.
+    """The same feature maps with batch normalization at a sixth of the cost: images grow from 128 to 227 pixels in 30
+    epochs.
 
-    Crops of 25 to 100 % of the area, a cosine rate with warm-up, Nesterov momentum, label smoothing, and the moving
-    average of the weights is what is kept. Not trained on ILSVRC2012 by us; docs/explanation/alexnet.md says what was.
+    Crops of 25 to 100 % of the area, a cosine schedule with warm-up, Nesterov momentum, label smoothing, and a moving
+    average of the weights (EMA). We have not trained it on ILSVRC2012; docs/explanation/alexnet.md says what it was
+    trained on.
     """
     base = alexnet()
     crop = Crop(crop_type="randomarea", area_ratio=(0.25, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio")

@@ -1,5 +1,5 @@
-"""CIFAR-10: CNTK's three ConvNets (two variants: `--set model.variant=python|brainscript`), its ResNet-20, and recipes
-of today."""
+"""CIFAR-10: CNTK's three ConvNets (two variants: `--set model.variant=python|brainscript`), its ResNet-20, and modern
+recipes."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ from convolve.transforms.pad import Pad
 
 
 def cifar10() -> Recipe:
-    """ConvNet_CIFAR10 as CNTK 2.7's Python has it: 1,195,594 parameters, 30 epochs, no augmentation.
+    """ConvNet_CIFAR10 as in CNTK 2.7's Python example: 1,195,594 parameters, 30 epochs, no augmentation.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10.py. Published: "about 18%" error.
     Ours: docs/explanation/cifar10.md.
-    CNTK's BrainScript configuration has the variant "brainscript", no dropout for 5 epochs and no momentum for 20.
+    CNTK's BrainScript configuration differs: variant "brainscript", no dropout for 5 epochs and no momentum for 20.
     """
     return Recipe(
         name="cifar10",
@@ -35,7 +35,7 @@ def cifar10() -> Recipe:
 
 
 def cifar10_aug() -> Recipe:
-    """ConvNet_CIFAR10_DataAug: the same network, 80 epochs of images shifted by up to 4 pixels and mirrored.
+    """ConvNet_CIFAR10_DataAug: the same network, 80 epochs, with images shifted by up to 4 pixels and mirrored.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_CIFAR10_DataAug.py. Published: "around 14%" error,
     14.2 % for the BrainScript network. CNTK crops 32x32 at random from training images padded to 40x40, mirrors half
@@ -93,9 +93,9 @@ def cifar10_aug_lrn() -> Recipe:
 def cifar10_resnet20() -> Recipe:
     """ResNet-20 as CNTK's example trains it: 272,474 parameters, 160 epochs, images as cifar10-aug's.
 
-    Source: network and schedule of He et al. 2015 (arXiv:1512.03385, 4.2) as CNTK wrote them: rates 1, 0.1 and 0.01
-    for a minibatch of 128 under unit gain, which are the paper's 0.1, 0.01 and 0.001; 1x1 convolutions in shortcuts;
-    pixels that are not scaled. Published: 8.75 % error. CNTK's network of 110 layers has the variant "110".
+    Source: network and schedule of He et al. 2015 (arXiv:1512.03385, 4.2) as in CNTK's example: rates 1, 0.1 and 0.01
+    for a minibatch of 128 under unit gain, which are the paper's 0.1, 0.01 and 0.001; 1x1 convolutions in the
+    shortcuts; unscaled pixels. Published: 8.75 % error. CNTK's network of 110 layers is the variant "110".
     """
     base = cifar10_aug()
     return replace(
@@ -113,7 +113,8 @@ def cifar10_resnet20() -> Recipe:
 
 
 def cifar10_resnet20_short() -> Recipe:
-    """The same network and images in 30 epochs: one cycle of the rate up to 0.4, Nesterov, five times the decay.
+    """The same network and images in 30 epochs: a one-cycle schedule up to 0.4, Nesterov momentum, five times the
+    weight decay.
 
     `--epochs` stretches and shrinks its schedule. Source: super-convergence (L. Smith, N. Topin, arXiv:1708.07120).
     """
@@ -129,10 +130,10 @@ def cifar10_resnet20_short() -> Recipe:
 
 
 def cifar10_fast() -> Recipe:
-    """A network and a recipe of today: a whitened first layer, batch norm, Muon, and images that grow.
+    """A modern network and recipe: a whitened first layer, batch norm, Muon, and progressive resizing.
 
     `--epochs` stretches and shrinks its schedule. Source of the ideas: airbench95 and airbench94_muon (Keller Jordan,
-    2024); what was tried of them on two cores stands in docs/experiments.md. Ours: docs/explanation/cifar10.md.
+    2024); docs/experiments.md lists which of them were tried on two cores. Ours: docs/explanation/cifar10.md.
     """
     return Recipe(
         name="cifar10-fast",

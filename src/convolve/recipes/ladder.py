@@ -1,6 +1,7 @@
-"""Which plan of the recipe `photos` is taken: by the number of photographs alone, or the largest that fits a time.
+"""How a plan of the recipe `photos` is chosen: by the number of photographs alone, or the largest that fits into a
+time.
 
-No clock is asked: the same command takes the same plan on a busy machine.
+The time is estimated, not measured: the same command takes the same plan on a busy machine.
 """
 
 from collections.abc import Mapping
@@ -16,10 +17,10 @@ from convolve.weights import PACKAGED, packaged_file
 
 
 def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | None = None) -> tuple[Recipe, str]:
-    """(the recipe with the settings of its plan, what is to be said of that: "" for a recipe without plans).
+    """(the recipe with the settings of its plan, a note about that plan: "" for a recipe without plans).
 
-    Where the recipe differs from `photos` itself, the user has set it, and it stays. `kept` is the recipe of the
-    unfinished run that goes on, whose plan stays.
+    Fields that differ from `photos` itself were set by the user and are kept. `kept` is the recipe of the unfinished
+    run that is resumed; its plan is kept.
     """
     asked, start, missing = recipe.model.plan, recipe.model.start, ""
     if not asked:
@@ -44,13 +45,13 @@ def planned(recipe: Recipe, train_images: int, test_images: int, kept: Recipe | 
     }
     seconds = plan.seconds(train_images, test_images)
     begins = f"from {start}" if start else "from scratch"
-    time = f"about {_duration(seconds)} on one core" if ours or not start else "how long depends on that network"
+    time = f"about {_duration(seconds)} on one core" if ours or not start else "its time depends on the start"
     said = f"plan {name}, {why}: {begins}, {plan.about}; {time}{missing}"
     return resolve(recipe, {**settings, "model.plan": name, "model.start": start}), said
 
 
 def ladder_text() -> str:
-    """Each plan in a line."""
+    """One line per plan."""
     rows = LADDER | FROM_SCRATCH
     width = max(map(len, rows))
     return "\n".join(
@@ -60,7 +61,7 @@ def ladder_text() -> str:
 
 
 def _chosen(asked: str, rows: Mapping[str, Plan], train_images: int, test_images: int) -> tuple[str, str]:
-    """(the name of the plan, why it is that one)."""
+    """(the name of the plan, the reason for it)."""
     word, _, minutes = asked.partition(":")
     if word != "auto":
         look_up(rows, asked, "plan", "model.plan")
@@ -71,14 +72,14 @@ def _chosen(asked: str, rows: Mapping[str, Plan], train_images: int, test_images
     try:
         limit = 60 * float(minutes)
     except ValueError:
-        raise UsageError(f"model.plan={asked}: a number of minutes comes behind auto:, as in auto:5") from None
-    require(limit > 0, "model.plan", "auto:MINUTES, of more than 0", asked)
+        raise UsageError(f"model.plan={asked}: auto: takes a number of minutes, for example auto:5") from None
+    require(limit > 0, "model.plan", "auto:MINUTES, with more than 0", asked)
     fits = [name for name, plan in rows.items() if plan.seconds(train_images, test_images) <= limit]
     return (fits[-1], f"the largest in {minutes} min") if fits else (next(iter(rows)), f"more than {minutes} min")
 
 
 def _fields(recipe: Recipe) -> dict[str, Any]:
-    """Each field of its parts by its dotted path."""
+    """Each field of the recipe's parts, by its dotted path."""
     parts = {name: part for name, part in to_mapping(recipe).items() if isinstance(part, dict)}
     return {f"{name}.{field}": value for name, part in parts.items() for field, value in part.items()}
 

@@ -1,4 +1,4 @@
-"""MNIST: CNTK's recipe, and two of today on the same network."""
+"""MNIST: CNTK's recipe, and two modern ones for the same network."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from convolve.transforms.shift import Shift
 
 
 def mnist() -> Recipe:
-    """ConvNet_MNIST as CNTK 2.7 has it: 98,778 parameters, 40 epochs, no augmentation.
+    """ConvNet_MNIST as in CNTK 2.7: 98,778 parameters, 40 epochs, no augmentation.
 
     Source: Examples/Image/Classification/ConvNet/Python/ConvNet_MNIST.py. Published: "about 0.5%" error.
     Ours: 0.57 % (3 seeds; conditions in docs/explanation/mnist.md).
@@ -32,7 +32,7 @@ def mnist() -> Recipe:
 
 
 def mnist_fast() -> Recipe:
-    """The same network in less than a minute on two CPU cores: shifts, Muon, label smoothing, hard images.
+    """The same network in less than a minute on two CPU cores: shifts, Muon, label smoothing, hard-example mining.
 
     Ours: 0.39 % (5 seeds; conditions in docs/explanation/mnist.md).
     """

@@ -1,4 +1,5 @@
-"""One's own photographs: a ladder of plans; `planned` in ladder.py takes one. See docs/explanation/photos.md."""
+"""Your own photographs: a ladder of plans, of which `planned` in ladder.py takes one. See
+docs/explanation/photos.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +15,18 @@ from convolve.transforms.crop import Crop
 from convolve.transforms.scale import Scale
 from convolve.weights import PACKAGED
 
-_STARTING = 5.0  # seconds of one core, from the start of Python to the report, for whatever is not done image by image
+_STARTING = (
+    5.0  # seconds of one core, from the start of Python to the report, for everything that is not done per image
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A row of the ladder: the `settings` of a recipe, by dotted path, that are taken from `least_images` on.
+    """A row of the ladder: the `settings` of a recipe, by dotted path, that apply from `least_images` on.
 
-    `about` says what is done. `train_image` and `test_image` are estimated seconds of one core, which
-    docs/explanation/photos.md compares. `fits_any`: suits any network to start from, not EfficientNet-Lite0 alone.
+    `about` describes the training. `train_image` and `test_image` are estimated seconds of one core per image;
+    docs/explanation/photos.md compares them with measurements. `fits_any`: suitable for any start, not only
+    EfficientNet-Lite0.
     """
 
     about: str
@@ -37,10 +41,10 @@ class Plan:
 
 
 def photos() -> Recipe:
-    """Photographs of one's own, from some dozens on: what ImageNet has taught a network is where their training starts.
+    """Your own photographs, from a few dozen on: the training starts from a network trained on ImageNet.
 
     The extra `photos` brings EfficientNet-Lite0; --from takes any other network. Without either the training starts
-    from scratch. Which row of the ladder is taken, the number of photographs decides, or model.plan.
+    from scratch. The number of photographs chooses the plan, unless model.plan names one.
     """
     return Recipe(
         name="photos",
@@ -51,12 +55,12 @@ def photos() -> Recipe:
     )
 
 
-_WHOLE_PHOTOGRAPH = {  # but for what covering a square cuts off; its makers cut 87.5 % of that
+_WHOLE_PHOTOGRAPH = {  # all that covering the square leaves; the network's authors crop to 87.5 % of that
     "data.image_size": 224,
     "data.resize": "cover",
     "data.interpolation": "linear_antialiased",
     "data.crop_ratio": 1.0,
-    "model.head": "linear",  # a fresh one, although a start may tell as many classes apart
+    "model.head": "linear",  # a new head, even if the start has the same number of classes
 }
 _CROP = Crop(
     crop_type="randomarea", area_ratio=(0.35, 1.0), aspect_ratio=(0.75, 1.0), jitter_type="uniratio", hflip=True
@@ -70,19 +74,19 @@ _TRAINING = {
     "schedule.learning_rates": (0.0005,),
     "run.global_batch_size": 32,
     "run.label_smoothing": 0.1,
-    "run.precision": "fp32",  # the depthwise filters' gradients take thrice as long in bf16
+    "run.precision": "fp32",  # the depthwise filters' gradients take three times as long in bf16
 }
 
-# Each behind the one before: for more photographs, or more time. docs/explanation/photos.md has what was measured.
+# Each needs more photographs, or more time, than the one before. docs/explanation/photos.md has the measurements.
 LADDER = {
     "head": Plan(
         "a linear head is fitted to frozen features", 0,
         _WHOLE_PHOTOGRAPH | {
-            "data.image_size": 256,  # larger than its makers' 224: docs/explanation/photos.md
+            "data.image_size": 256,  # larger than its authors' 224: docs/explanation/photos.md
             "model.freeze": "all", "run.epochs": 0,
-            "run.global_batch_size": 8,  # of which the self-test of the precision computes one
+            "run.global_batch_size": 8,  # one of them by the precision's self-test
         },
-        train_image=0.022, test_image=0.022,  # of two whole runs: docs/explanation/photos.md
+        train_image=0.022, test_image=0.022,  # measured in two whole runs: docs/explanation/photos.md
     ),
     "top-160": Plan(
         "a linear head is fitted to frozen features, then trained with blocks 5 and 6 in crops of 160 pixels", 800,
@@ -90,7 +94,7 @@ LADDER = {
             "data.image_size": 192, "data.progressive_sizes": (5 / 6,),
             "model.freeze": "blocks.4", "run.epochs": 5,
         },
-        train_image=0.070, test_image=0.010, fits_any=False,
+        train_image=0.09, test_image=0.010, fits_any=False,
     ),
     "top-192": Plan(
         "the same in crops of 192 pixels, for longer", 10_000,
@@ -98,7 +102,7 @@ LADDER = {
             "data.progressive_sizes": (6 / 7,),
             "model.freeze": "blocks.4", "run.epochs": 10,
         },
-        train_image=0.2, test_image=0.012, fits_any=False,
+        train_image=0.25, test_image=0.012, fits_any=False,
     ),
     "whole": Plan(
         "a linear head is fitted to frozen features, then trained with the whole network", 50_000,
@@ -112,7 +116,7 @@ LADDER = {
 
 
 def _from_scratch() -> dict[str, Any]:
-    """`cifar10-fast` in 64 pixels, with another crop, scaled anew, in each epoch."""
+    """`cifar10-fast` at 64 pixels, with a new random crop of each image in each epoch."""
     fast = cifar10_fast()
     return {
         "data.image_size": 64,
@@ -141,7 +145,7 @@ FROM_SCRATCH = {
         "a small network is trained at 64 pixels",
         0,
         _from_scratch(),
-        train_image=0.065,
+        train_image=0.2,
         test_image=0.004,
     )
 }

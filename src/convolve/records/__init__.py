@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Between:
-    """A range for numbers; `or_not_finite` lets infinities and what is no number pass, which a loss may become."""
+    """A range for numbers; `or_not_finite` also allows infinities and NaN, which a loss may become."""
 
     low: float
     high: float
@@ -38,7 +38,7 @@ class Iso8601:
         return "a date and time in ISO 8601"
 
 
-Count = Annotated[int, Between(0, 2**53)]  # whole numbers beyond are none for every reader of JSON
+Count = Annotated[int, Between(0, 2**53)]  # not every reader of JSON can represent larger whole numbers
 Number = Annotated[int, Between(1, 2**53)]
 Fraction = Annotated[float, Between(0, 1)]
 Figure = Annotated[float, Between(-1e30, 1e30)]
@@ -55,10 +55,11 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True)
 class Objective:
-    """What is lowered and reported where that is more than one loss; see `training/objective.py`.
+    """A training objective of more than one loss; see `training/objective.py`.
 
-    The network gives numbers of these `sizes` side by side, of which the first are its answer. `nodes` are expressions
-    of them and of the labels: the `criterion`, the `evaluations` beside it, and others that a test may ask for.
+    The network gives arrays of numbers of these `sizes`, concatenated; the first are its answer. `nodes` are
+    expressions of them and of the labels: the `criterion`, the `evaluations` reported with it, and others that a test
+    may use.
     """
 
     sizes: tuple[Number, ...]
@@ -69,7 +70,7 @@ class Objective:
 
     @property
     def reported(self) -> tuple[str, ...]:
-        """The criterion first, as in CNTK's lines of a training."""
+        """The criterion and the evaluations, in the order of CNTK's log lines."""
         return (self.criterion, *self.evaluations)
 
 
@@ -77,9 +78,9 @@ class Objective:
 class Target:
     """What a model answers: one class of an image, several `classes` or none, or a `number` or several.
 
-    `thresholds`: the probability from which on an image is said to be of each class. The network itself gives numbers
-    as multiples of the `spread` above the `mean` of each; without these, as they are. `objective`: what the network is
-    trained by, and gives beside its answer.
+    `thresholds`: the probability from which an image counts as a member of each class. The network gives each number in
+    units of its `spread` above its `mean`, or unscaled without these. `objective`: what the network is trained on, and
+    its other outputs.
     """
 
     kind: TargetKind = TargetKind.CLASS
@@ -94,13 +95,13 @@ ONE_CLASS = Target()
 
 @dataclass(frozen=True)
 class ConfidenceRecord:
-    """What a model says of its own certainty, learned from so many `images` that it was not trained on.
+    """A model's knowledge of its own confidence, learned from `images` held-out images.
 
-    Its scores are divided by the `temperature`. An image is none of these where its distance from the training images
-    is above `farthest`, within which the part `accept` of such images lies. The classes that are at least as probable
-    as `least_probability` are its set, which holds its own class with the frequency `coverage`; of numbers, each lies
-    no farther than `within` from the true one, as often. Without a limit, the images were too few to tell it, or there
-    is none.
+    Its scores are divided by the `temperature`. An image is "none of these" if its distance from the training images
+    exceeds `farthest`; the fraction `accept` of images like them lies within. The classes at least as probable as
+    `least_probability` form its set, which contains the true class with probability `coverage`; a number lies within
+    `within` of the true one with the same probability. A limit is None if there were too few images to estimate it, or
+    if it does not apply.
     """
 
     temperature: Annotated[float, Between(1e-3, 1e3)]
@@ -119,7 +120,7 @@ class Hardware:
     cores: Count
     memory_gib: Amount | None
     gpu: str | None
-    instructions: str = ""  # the widest for vectors or matrices; empty where it is not known
+    instructions: str = ""  # the widest for vectors or matrices; empty if unknown
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,10 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What a test says, beside errors and loss; of these, those that the target has: see `training/metrics.py`. Of a
-    network with an `Objective`, `test_nodes` are the means of its nodes.
+    """Test metrics beside errors and loss; which ones are set depends on the target: see `training/metrics.py`.
 
-    `folds`: the test is a cross-validation with so many, and the model was trained on all images.
+    For a network with an `Objective`, `test_nodes` are the means of its nodes. `folds`: the test was a cross-validation
+    with this many folds, and the model was trained on all images.
     """
 
     folds: Number | None = None
@@ -171,7 +172,7 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """Of a class in the test part. A rate without an image to count by is null."""
+    """The metrics of one class in the test part. A rate over no images is null."""
 
     name: str
     images: Count
@@ -184,9 +185,8 @@ class ClassResult:
 class Result(Figures):
     """result.json: the final figures. `train_seconds` leaves out evaluation and checkpoints; `total_seconds` is the
     last process's. `bytes_sent` is what worker 0 sent to the others in gradients or weights. `model_epoch` is the epoch
-    that is kept, where the recipe keeps the best. `test_error_interval` holds the error's 95 % interval, low and high.
-    `test_unreadable` test images were left out, for `train_damaged` training images others stood in.
-    """
+    whose model is kept, if the recipe keeps the best. `test_error_interval` is the error's 95 % interval, low and high.
+    `test_unreadable` test images were skipped; `train_damaged` training images were replaced by others."""
 
     recipe: str
     test_error: Fraction | None
@@ -224,14 +224,14 @@ class Result(Figures):
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """A line of metrics.jsonl; its time is that of the writing."""
+    """A line of metrics.jsonl; its time is when it was written."""
 
     time: Moment = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartEvent(Event):
-    """`hosts`: of each of several workers; those that have `gone` and `came` since the run was last begun."""
+    """`hosts`: one for each of several workers; those that have `gone` or `came` since the run was last started."""
 
     step: Count
     hosts: tuple[str, ...] | None = None
@@ -246,7 +246,7 @@ class ResumeEvent(StartEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressEvent(Event):
-    """Loss and error are means since the epoch began, the rate is that of a full batch."""
+    """Loss and error are means since the epoch began; the rate is for a full batch."""
 
     epoch: Number
     batch: Count
@@ -262,7 +262,7 @@ class ProgressEvent(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochEvent(Event):
-    """The epochs are judged on the test set, or on a validation split."""
+    """Each epoch is evaluated on the test set, or on the validation part."""
 
     epoch: Number
     samples_seen: Number
@@ -301,7 +301,7 @@ EVENT_NAMES = {kind: name for name, kind in EVENTS.items()}
 
 @dataclass(frozen=True)
 class CheckpointHead:
-    """The JSON of a checkpoint. `sha256` is over the tensors and everything else that stands here."""
+    """The JSON header of a checkpoint. `sha256` covers the tensors and the rest of this header."""
 
     step: Count
     state: dict[str, Any]
@@ -310,7 +310,7 @@ class CheckpointHead:
 
 @dataclass(frozen=True)
 class TrainingInfo(Figures):
-    """What a model says of where it comes from: figures with their conditions, and nothing of a machine's folders."""
+    """Where a model comes from: figures with their conditions, without folders of the training machine."""
 
     imported_from: str | None = None
     preset: str | None = None
@@ -337,7 +337,7 @@ class TrainingInfo(Figures):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedRecord:
-    """What a smaller file lost and gained, measured on the processor that wrote it: errors on the same test images,
+    """What quantization cost and saved, measured on the processor that wrote it: errors on the same test images,
     bytes, and milliseconds an image, one at a time."""
 
     how: str
@@ -354,20 +354,20 @@ class QuantizedRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
-    """What a model and each of its files says beside its network and preprocessing; `data` names what it learned."""
+    """What a model and its exported files say besides network and preprocessing; `data` names the training set."""
 
     class_names: tuple[str, ...]
     data: str
     training_info: TrainingInfo
-    target: Target | None = None  # one class
+    target: Target | None = None  # for one class
     confidence: ConfidenceRecord | None = None
     quantized: QuantizedRecord | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecord(Metadata):
-    """model.json. The architecture is `model`, one of our networks by name, or `graph`, node by node; these and
-    `preprocess` are checked by those who make them."""
+    """model.json. The architecture is `model`, one of our networks by name, or `graph`, node by node; the code that
+    builds them checks these and `preprocess`."""
 
     format: int
     preprocess: dict[str, Any]

@@ -1,7 +1,7 @@
-"""Records as the plain values of JSON, and back. `to_json` and `from_json` are each other's inverse.
+"""Records as the plain values of JSON, and back.
 
-What is read is checked as if a stranger had written it: types, ranges, names of fields. A field without a default
-stands in the file always, null included; one whose default is None is left out where it is None.
+`to_json` and `from_json` are inverses. Input is untrusted: types, ranges and field names are checked. A field without a
+default is always written, even as null; a field whose default is None is omitted when it is None.
 """
 
 import types
@@ -15,7 +15,7 @@ from convolve.atomic import parse_json, read_whole
 from convolve.errors import ConvolveError, DataError, UnsupportedError, brief, unknown_name
 
 T = TypeVar("T")
-MOST_BYTES = 1 << 28  # of a file with one record; the largest that we write have some megabytes
+MOST_BYTES = 1 << 28  # limit for a file with one record; the largest that we write have a few megabytes
 _TYPES: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"), int: ((int,), "a whole number"), float: ((int, float), "a number"),
     str: ((str,), "a text"),
@@ -44,7 +44,7 @@ def from_json(kind: type[T], value: Any, field: str = "") -> T:
 
 def read_record(path: Path, kind: type[T], mend: str, error: type[ConvolveError] = DataError) -> T:
     """The record that the file holds. Raises FileNotFoundError, or `error` with the file, the field and how to `mend`
-    the damage."""
+    it."""
     try:
         return from_json(kind, parse_json(read_whole(path, error, MOST_BYTES).decode("utf-8")))
     except ValueError as damage:
@@ -52,7 +52,7 @@ def read_record(path: Path, kind: type[T], mend: str, error: type[ConvolveError]
 
 
 def require_format(values: Any, known: int, path: object) -> None:
-    """Raise UnsupportedError for what a newer version wrote, whose other fields may be other ones."""
+    """Raise UnsupportedError for a file of a newer version, whose fields may have changed."""
     found = values.get("format") if isinstance(values, dict) else None
     if type(found) is int and found != known:
         raise UnsupportedError(f"{path} has format {found}, this version reads {known}; update convolve")
@@ -65,7 +65,7 @@ def _checked(kind: Any, value: Any, field: str) -> Any:
         for limit in inner[1:]:
             _require(limit.holds(checked), field, str(limit), value)
         return checked
-    if origin in (Union, types.UnionType):  # the only unions are "this, or nothing"
+    if origin in (Union, types.UnionType):  # the only unions are with None
         return None if value is None else _checked(inner[0], value, field)
     if is_dataclass(kind):
         return _record(kind, value, field)

@@ -1,4 +1,4 @@
-"""Whether the model's confidence is what it says: the reliability diagram and the expected calibration error."""
+"""Whether the model's confidence is justified: the reliability diagram and the expected calibration error."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ TABLE_HEAD = ("confidence", "images", "mean confidence", "accuracy", "gap")
 
 
 def diagram(found: Reliability) -> Plot:
-    """Each bin as a dot, at its mean confidence and its accuracy, on its 95 % interval; on the diagonal all is well."""
+    """Each bin as a dot at its mean confidence and accuracy, with its 95 % interval; on the diagonal they agree."""
     whiskers, points = [], []
     for b in np.flatnonzero(found.images_B):
         x = PERCENT.from_left(100 * found.confidence_B[b])
@@ -54,7 +54,7 @@ def histogram(found: Reliability) -> Plot:
 
 
 def bin_table(found: Reliability) -> tuple[tuple[str, ...], list[list[str]]]:
-    """The head of the table, and a row for each bin that holds images."""
+    """The header of the table, and a row for each bin that holds images."""
     rows = []
     for b in np.flatnonzero(found.images_B):
         confidence, accuracy = found.confidence_B[b], found.accuracy_B[b]

@@ -1,4 +1,4 @@
-"""What the model knows of its own certainty, and what that is worth on the test set."""
+"""The model's knowledge of its own confidence, and how well it holds on the test set."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _BINS = 30
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any] | None:
-    """See `confidence_figures`; None where the model has not learned how sure it is."""
+    """See `confidence_figures`; None if the model has not learned its confidence."""
     known, distances_N = evaluation.confidence, evaluation.distances_N
     if known is None or distances_N is None:
         return None
@@ -21,8 +21,8 @@ def figures(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def distances(evaluation: Evaluation) -> Plot:
-    """How far the test images are from those of the training, and from where on they are none of these."""
-    assert evaluation.distances_N is not None and evaluation.confidence  # the caller has looked
+    """The distances of the test images from the training images, and the limit for "none of these"."""
+    assert evaluation.distances_N is not None and evaluation.confidence  # the caller has checked this
     farthest = evaluation.confidence.farthest
     high = 1.05 * max(float(evaluation.distances_N.max()), farthest or 0.0, 1e-6)
     counts_B, _ = np.histogram(evaluation.distances_N, bins=_BINS, range=(0, high))

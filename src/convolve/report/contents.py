@@ -1,6 +1,6 @@
-"""What a run folder holds, read for the report. Whatever the run has not written yet is None or empty.
+"""The content of a run folder, read for the report. What the run has not written yet is None or empty.
 
-N images, K classes, M errors that were kept as pictures; H row, W column, C channel; O filters, I input channels.
+N images, K classes, M errors kept as pictures; H row, W column, C channel; O filters, I input channels.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class Evaluation:
     kept_images_MHWC: npt.NDArray[np.uint8]
     class_names: tuple[str, ...]
     target: Target = ONE_CLASS
-    distances_N: FloatArray | None = None  # of a model that has learned how sure it is
+    distances_N: FloatArray | None = None  # for a model that has learned its confidence
     confidence: ConfidenceRecord | None = None
 
     def __post_init__(self) -> None:
@@ -64,23 +64,25 @@ class Evaluation:
                 raise ValueError(f"{name} is {array.dtype} {array.shape}; model.json names {classes} classes")
         distances_N = np.zeros(images, np.float32) if self.distances_N is None else self.distances_N
         if distances_N.shape != (images,) or not (distances_N >= 0).all() or np.isinf(distances_N).any():
-            raise ValueError(f"distances_N holds {distances_N.shape} numbers that are no distances of {images} images")
+            raise ValueError(
+                f"distances_N holds {distances_N.shape} numbers, which cannot be the distances of {images} images"
+            )
         numbered = [("labels_N", classes)] if is_class else []
         for name, most in (*numbered, ("kept_indices_M", images)):
             if ((values := getattr(self, name)) < 0).any() or (values >= most).any():
                 raise ValueError(f"{name} holds numbers that are not between 0 and {most - 1}")
         if self.target.kind == TargetKind.NUMBER:
             if not np.isfinite(self.labels_N).all():
-                raise ValueError("labels_N holds what is no number")
+                raise ValueError("labels_N holds values that are not numbers")
         elif not ((self.answers_NK >= 0) & (self.answers_NK <= 1.001)).all():
-            raise ValueError("probabilities_NK holds what is no probability")
+            raise ValueError("probabilities_NK holds values that are not probabilities")
         count, *size = self.kept_images_MHWC.shape
         if count != len(self.kept_indices_M) or len(size) != 3 or size[2] not in (1, 3) or 0 in size:
             raise ValueError(f"kept_images_MHWC has sizes {count, *size}")
 
     @property
     def probabilities_NK(self) -> FloatArray:
-        """The answers, where the target is a class or several."""
+        """The probabilities, if the target is one class or several."""
         return self.answers_NK
 
     @cached_property
@@ -103,7 +105,7 @@ class Evaluation:
 
     @cached_property
     def confused_pairs(self) -> list[tuple[int, int, int]]:
-        """(true class, predicted class, images) of every pair confused, the most frequent first."""
+        """(true class, predicted class, images) of every confused pair, the most frequent first."""
         return confused_pairs(self.labels_N, self.predicted_N)
 
     @cached_property
@@ -154,12 +156,12 @@ class Contents:
 
     @property
     def split(self) -> str:
-        """Which samples judge each epoch: "validation" where the training set was split, else "test"."""
+        """Which images each epoch is evaluated on: "validation" if the training set was split, otherwise "test"."""
         return "validation" if self.epochs and self.epochs[-1].validation_loss is not None else "test"
 
 
 def read_contents(run: Path) -> Contents:
-    """Read the run folder `run`. Raises `UsageError` where it is none, `DataError` where a file is damaged."""
+    """Read the run folder `run`. Raises `UsageError` if it is not one, `DataError` if a file is damaged."""
     folder = RunFolder(run)
     events = folder.metrics() if (run / "metrics.jsonl").exists() else []
     return Contents(
@@ -193,11 +195,11 @@ def _evaluation(run: Path) -> Evaluation | None:
             **tensors, answers_NK=answers_NK, class_names=tuple(map(str, names)), target=target, confidence=confidence
         )
     except (SafetensorError, KeyError, TypeError, IndexError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); remove it and the report shows the rest") from None
+        raise DataError(f"{path} is damaged ({error}); remove it, and the report shows the rest") from None
 
 
 def _first_filters(path: Path) -> FloatArray | None:
-    """The first convolution that sees the image itself: the first 4-D weight with 1 or 3 input channels."""
+    """The first convolution on the image itself: the first 4-D weight with 1 or 3 input channels."""
     if not path.is_file():
         return None
     try:

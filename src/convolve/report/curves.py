@@ -1,4 +1,4 @@
-"""How the training went: curves over the epochs, and every epoch's numbers."""
+"""The course of the training: curves over the epochs, and every epoch's numbers."""
 
 from convolve.report.contents import Contents
 from convolve.report.plot import Curve, Plot, plot
@@ -6,11 +6,11 @@ from convolve.templates import Writer, count, number, percent, percent_text
 from convolve.training.schedule import step_size
 
 Points = list[tuple[float, float]]
-FEW_EPOCHS = 3  # with fewer, the training curves are the running means within the epochs
+FEW_EPOCHS = 3  # with fewer epochs, the training curves are the running means within the epochs
 
 
 def learning_plots(contents: Contents) -> list[Plot | None]:
-    """Loss and error as they went."""
+    """Loss and error over the epochs."""
     last = last_epoch(contents)
     errors = [*_pair(contents, "error"), *_published(contents, last)]
     return [
@@ -22,17 +22,17 @@ def learning_plots(contents: Contents) -> list[Plot | None]:
 
 
 def _judged(contents: Contents, what: str) -> list[Curve]:
-    """What is not known of the training images."""
+    """Metrics that are not computed for the training images."""
     return [Curve(contents.split, "test", each_epoch(contents, f"{contents.split}_{what}"))]
 
 
 def last_epoch(contents: Contents) -> float:
-    """Where an axis of epochs ends."""
+    """The end of an axis of epochs."""
     return contents.epochs_done if contents.result else contents.recipe.run.epochs
 
 
 def schedule_plots(contents: Contents) -> list[Plot | None]:
-    """Learning rate and momentum, computed from the recipe for full batches, also for what is still ahead."""
+    """Learning rate and momentum, computed from the recipe for full batches, also for the epochs still to come."""
     recipe, samples = contents.recipe, round(contents.samples_per_epoch)
     total, batch_size = samples * recipe.run.epochs, recipe.run.batch_size(0)
     seen = contents.samples_seen
@@ -44,7 +44,7 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
         for at in positions
     ]
     epochs = [position / samples for position in positions]
-    by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, where a logarithm has no room
+    by_factors = recipe.schedule.kind == "steps"  # a cycle ends near zero, which a logarithmic axis cannot show
     rates = _taken_and_ahead([*zip(epochs, (size.lr for size in sizes), strict=True)], seen / samples)
     momenta = _taken_and_ahead([*zip(epochs, (size.momentum for size in sizes), strict=True)], seen / samples)
     plots = [plot("Learning rate", rates, last_epoch(contents), number, log=by_factors)]
@@ -54,7 +54,7 @@ def schedule_plots(contents: Contents) -> list[Plot | None]:
 
 
 def _corners(contents: Contents, end: int) -> set[int]:
-    """The samples at which a period of the schedule begins, and those just before."""
+    """The sample counts at which a period of the schedule begins, and those just before."""
     recipe = contents.recipe
     period = recipe.schedule.period_samples or round(contents.samples_per_epoch)
     count = max(len(recipe.schedule.learning_rates), len(recipe.optimizer.momentum))
@@ -81,20 +81,20 @@ def _published(contents: Contents, last_epoch: float) -> list[Curve]:
 
 
 def each_epoch(contents: Contents, key: str) -> Points:
-    """The value that each epoch ended with."""
+    """The value at the end of each epoch."""
     points = [(event.epoch, getattr(event, key)) for event in contents.epochs]
     return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def within_epochs(contents: Contents, key: str) -> Points:
-    """The value as it moved within the epochs, where the run noted it."""
+    """The values within the epochs, if the run recorded them."""
     samples = contents.samples_per_epoch
     points = [(event.samples_seen / samples, getattr(event, key)) for event in contents.progress]
     return [(epoch, value) for epoch, value in points if value is not None]
 
 
 def epoch_table(contents: Contents) -> tuple[list[str], list[list[str]]]:
-    """The head of the table, and a row for each epoch."""
+    """The header of the table, and a row for each epoch."""
     split = contents.split
     columns: list[tuple[str, str, Writer]] = [
         ("epoch", "epoch", count),

@@ -1,4 +1,4 @@
-"""The page of a check of data: every kind of finding with its pictures."""
+"""The page of a data check: every kind of finding with its pictures."""
 
 import os
 from collections import Counter
@@ -29,7 +29,7 @@ _LEVELS = {Level.FAULT: "to mend", Level.DOUBT: "to look at", Level.NOTE: "good 
 
 @dataclass(frozen=True)
 class Shown:
-    """An image as the page shows it; without a `picture` where it cannot be read."""
+    """An image on the page; without a `picture` if it cannot be read."""
 
     name: str
     place: str
@@ -40,7 +40,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Group:
-    """The findings of one kind: `cards` have pictures, `lines` have none, `more` are neither. `mend`: if it is one."""
+    """The findings of one kind: `cards` have pictures, `lines` have none, `more` counts those not shown. `mend`: the
+    advice, if there is one for all."""
 
     kind: str
     title: str
@@ -65,12 +66,12 @@ class Group:
 
 
 def write_data_page(checked: Checked, source: Path, path: Path) -> None:
-    """Write the page `path`, one file that needs nothing else, about the images at `source`."""
+    """Write the self-contained page `path` about the images at `source`."""
     folder = source if source.is_dir() else source.parent
     page = render(
         "report/data_page.html",
         name=source.resolve().name,
-        root=f"{folder}{os.sep}",  # with which most places begin; none of them is shown with it
+        root=f"{folder}{os.sep}",  # the prefix of most places; it is not shown with them
         checked=checked,
         groups=_groups(checked),
         classes=class_rows(checked),
@@ -79,13 +80,13 @@ def write_data_page(checked: Checked, source: Path, path: Path) -> None:
         most_classes=MOST_CLASSES,
     )
     with replacing(path) as temporary:
-        temporary.write_bytes(page.encode(errors="backslashreplace"))  # a name may be no text
+        temporary.write_bytes(page.encode(errors="backslashreplace"))  # a name may not be valid text
 
 
 def class_rows(checked: Checked) -> list[dict[str, object]]:
-    """Images of each class in each part, and how many of them have findings; the classes with most of these first.
+    """Images of each class in each part, and how many of them have findings; the classes with most findings first.
 
-    None where the labels are numbers.
+    None if the labels are numbers.
     """
     if any(part.target == "number" for part in checked.parts):
         return []
@@ -119,7 +120,7 @@ def _group(checked: Checked, kind: str, found: list[Finding], most: int) -> Grou
 
 
 def _cards(checked: Checked, found: list[Finding], most: int) -> Iterator[tuple[Finding, list[Shown]]]:
-    """The first findings, as far as they have images."""
+    """The first findings that have images."""
     pictures = 0
     for finding in found:
         pictures += len(finding.images)

@@ -32,7 +32,7 @@ def class_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def pair_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The pairs of classes that are confused most often, with the pictures that were kept of them."""
+    """The most frequently confused pairs of classes, with the pictures stored for them."""
     of_class = evaluation.classes.images_K
     names, rows = evaluation.class_names, []
     for truth, said, images in evaluation.confused_pairs[: max(MOST_CLASSES, PAIRS)]:

@@ -8,13 +8,13 @@ from convolve.templates import NARROW_SPACE, Writer, count, duration, number, pe
 from convolve.training.calibration import wilson_interval
 from convolve.training.metrics import NAMES
 
-# The large figures of a target that is no class, of which a run has some.
+# The main figures of targets other than one class; a run has some of them.
 _LARGE = ("mean_average_precision", "r2", "mean_absolute_error")
 _SMALL = {key: said for key, said in NAMES.items() if key not in {"error", *_LARGE}}
 
 
 def errors(contents: Contents) -> list[dict[str, Any]]:
-    """The error in large figures, its interval, and the published one beside it."""
+    """The main figures: the error, its interval, and the published error for comparison."""
     split = "test" if contents.result else contents.split
     last = contents.result or (contents.epochs[-1] if contents.epochs else None)
     error, published = getattr(last, f"{split}_error", None), contents.recipe.published_error
@@ -29,7 +29,7 @@ def errors(contents: Contents) -> list[dict[str, Any]]:
 
 
 def _large(record: object, split: str, key: str) -> dict[str, Any]:
-    """A figure that is no fraction as text; a fraction as an error is shown."""
+    """A figure that is not a fraction, as text; a fraction is shown like an error."""
     (name, is_part), value = NAMES[key], getattr(record, f"{split}_{key}", None)
     text = "" if value is None or is_part else number(value)
     return {"style": "", "error": value, "text": text, "name": f"{split} {name}", "notes": []}
@@ -50,7 +50,7 @@ def _notes(contents: Contents, error: float) -> list[str]:
 
 
 def facts(contents: Contents) -> list[tuple[str, str]]:
-    """(what it is, the figure) of those that are known; speed and epochs only where there was an epoch."""
+    """(label, figure) of what is known; speed and epochs only if there was an epoch."""
     rows: list[tuple[str, str, Writer]] = [
         ("images per second", "images_per_second", count),
         ("training time", "train_seconds", duration),

@@ -1,4 +1,4 @@
-"""The page: what the run folder holds, and the functions that the template page.html shows it with."""
+"""The page: the content of the run folder, and the functions that the template page.html uses to show it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -13,10 +13,10 @@ from convolve.training.run_folder import RunFolder
 
 
 def write_report(run: Path) -> Path:
-    """Write `run`/report.html, one file that needs nothing else, from what the run folder holds; returns its path.
+    """Write `run`/report.html, a self-contained file, from the run folder; returns its path.
 
-    An unfinished run gives a page about what is there. Raises `UsageError` where `run` is no run folder,
-    `DataError` or `ModelError` where a file of it is damaged, `ConvolveError` where the page cannot be written.
+    An unfinished run gives a page about what exists so far. Raises `UsageError` if `run` is not a run folder,
+    `DataError` or `ModelError` if a file in it is damaged, `ConvolveError` if the page cannot be written.
     """
     page = render(
         "report/page.html",
@@ -33,6 +33,6 @@ def write_report(run: Path) -> Path:
     )
     path = run / "report.html"
     write_text(path, page)
-    with suppress(UsageError), locked(run, wait=False):  # a process that is at work there says itself how far it is
+    with suppress(UsageError), locked(run, wait=False):  # a process that is still working there knows its own progress
         RunFolder(run).reported()
     return path

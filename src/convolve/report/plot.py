@@ -1,6 +1,6 @@
 """Plots as inline SVG under HTML labels: the lines stretch with the page, the text keeps its size.
 
-What is drawn is computed here, and written by the macro `plot` of page.html. Colors and line styles are CSS classes
+The drawing is computed here and written by the macro `plot` of page.html. Colors and line styles are CSS classes
 (style.css), so dark mode needs no second drawing.
 """
 
@@ -31,22 +31,22 @@ class Axis:
     write: Writer = count
 
     def position(self, value: float) -> float:
-        """Where `value` lies: 0 at `low`, 1 at `high`; values outside are moved to the nearest end."""
+        """The position of `value`: 0 at `low`, 1 at `high`; values outside are moved to the nearest end."""
         value = min(max(value, self.low), self.high)
         if self.logarithmic:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def from_left(self, value: float) -> str:
-        """Where `value` lies from left to right, 0 to 100."""
+        """The position of `value` from left to right, 0 to 100."""
         return f"{100 * self.position(value):.2f}"
 
     def from_top(self, value: float) -> str:
-        """Where `value` lies from top to bottom, 0 to 100."""
+        """The position of `value` from top to bottom, 0 to 100."""
         return f"{100 - 100 * self.position(value):.2f}"
 
     def ticks(self, whole: bool = False) -> list[float]:
-        """About four round numbers between `low` and `high`; integers if `whole`, unless these lie too close."""
+        """About four round numbers between `low` and `high`; integers if `whole`, unless these would be too close."""
         return self._log_ticks() if self.logarithmic else self._linear_ticks(whole)
 
     def _linear_ticks(self, whole: bool) -> list[float]:
@@ -68,7 +68,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure. Paths lie in a square of 100 by 100; `spoken` says in words what is drawn."""
+    """A figure. Paths are in a square of 100 by 100; `spoken` describes the drawing in words."""
 
     title: str
     keys: list[tuple[str, str, str]]  # CSS class, name, last value
@@ -86,12 +86,11 @@ class Plot:
 def plot(
     title: str, curves: Sequence[Curve], last_epoch: float, write: Writer, log: bool = False, rates: Axis | None = None
 ) -> Plot | None:
-    """`curves` over epochs 0..`last_epoch`, the values written by `write`; None if there is nothing to draw.
+    """`curves` over epochs 0..`last_epoch`, with values formatted by `write`; None if there is nothing to draw.
 
-    With `rates` they are over learning rates, on that axis, and fill the height, so that a shallow valley shows.
-
-    `log` allows a logarithmic axis, taken where the values span more than a factor of ten. Points that are
-    not finite are left out; zeros lie on the lower edge of a logarithmic axis.
+    With `rates` they are over learning rates, and fill the height, so that a shallow valley shows. `log` allows a
+    logarithmic axis, used if the values span more than a factor of ten. Points that are not finite are left out; zeros
+    are drawn at the lower edge of a logarithmic axis.
     """
     curves = [Curve(c.name, c.style, _drawable(c.points)) for c in curves]
     curves = [curve for curve in curves if curve.points]
@@ -131,5 +130,5 @@ def _paths(curve: Curve, x_axis: Axis, y_axis: Axis) -> list[tuple[str, str]]:
 
 
 def dots(points: Sequence[str], style: str) -> tuple[str, str]:
-    """A dot at each of `points`, "x y" in the drawing: a line of no length, with round ends."""
+    """A dot at each of `points`, "x y" in the drawing: a line of length zero with round ends."""
     return f"{style} dots", "".join(f"M{point}h0" for point in points)

@@ -1,4 +1,4 @@
-"""The page of the learning-rate finder: the loss by learning rate, and the rate to take."""
+"""The page of the learning-rate finder: the loss by learning rate, and the suggested rate."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from convolve.templates import number, render
 
 
 def write_rate_page(found: RateCurve, recipe: str, path: Path) -> None:
-    """Write the page `path`, one file that needs nothing else."""
+    """Write the self-contained page `path`."""
     points = list(zip(found.rates, found.losses, strict=True))
     chosen = min(points, key=lambda point: abs(point[0] - found.suggested))
     figure = plot(

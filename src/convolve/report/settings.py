@@ -1,4 +1,4 @@
-"""What was asked for, and where it ran: the recipe and the environment."""
+"""The settings and the environment: the recipe, and where it ran."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from convolve.report.contents import Contents
 
 Parts = dict[str, dict[str, str]]  # part -> name -> value
 
-# Part of the environment -> keys of start.json; whatever is in none of them is told of the run.
+# Part of the environment -> keys of start.json; all other keys belong to the run.
 _PARTS = {
     "machine": ("device", "threads", "workers", "hardware"),
     "software": ("versions",),
@@ -40,7 +40,7 @@ def environment_parts(contents: Contents) -> Parts:
 
 
 def _flat(values: dict[str, Any]) -> dict[str, str]:
-    """What is known, with "hardware" and "versions" spread out; names as words, as nobody types them."""
+    """What is known, with "hardware" and "versions" flattened; names as words, since nobody types them."""
     spread: dict[str, Any] = {}
     for name, value in values.items():
         spread |= value if isinstance(value, dict) else {name: value}

@@ -1,4 +1,4 @@
-"""Where the time went: computing, waiting for data, evaluating; and the throughput of each epoch."""
+"""How the time was spent: computing, waiting for data, evaluating; and the throughput of each epoch."""
 
 from convolve.report.contents import Contents
 from convolve.report.curves import FEW_EPOCHS, each_epoch, last_epoch, within_epochs
@@ -18,7 +18,7 @@ def speed_plots(contents: Contents) -> list[Plot | None]:
 
 
 def conditions(contents: Contents) -> str:
-    """What the run ran on, as a sentence; empty if that is not known."""
+    """The hardware and settings of the run, as a sentence; empty if unknown."""
     start = contents.start
     if not start:
         return ""
@@ -29,7 +29,7 @@ def conditions(contents: Contents) -> str:
 
 
 def times(contents: Contents) -> list[tuple[str, str, float, float]]:
-    """(what the time of all epochs was spent on, CSS class, seconds, fraction of the whole)."""
+    """(activity, CSS class, seconds, fraction of the whole) over all epochs."""
     seconds = sum(event.seconds for event in contents.epochs)
     waiting = sum(event.seconds * event.data_wait_fraction for event in contents.epochs)
     evaluation = sum(event.evaluation_seconds for event in contents.epochs)

@@ -1,4 +1,4 @@
-"""What the last evaluation says where the target is no single class: each class by itself, or numbers."""
+"""The last evaluation for targets other than one class: independent classes, or numbers."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ from convolve.training.metrics import NAMES, class_table, number_table, threshol
 
 Table = tuple[list[str], list[list[str]]]
 
-_MOST_PLOTS = 4  # numbers of an image that are drawn
+_MOST_PLOTS = 4  # images whose numbers are drawn
 
 
 def table(evaluation: Evaluation) -> Table:
-    """The head of the table, and a row for each class or number."""
+    """The header of the table, and a row for each class or number."""
     labels_NK, answers_NK = evaluation.labels_N, evaluation.answers_NK
     if evaluation.target.kind == TargetKind.NUMBER:
         rows = number_table(labels_NK, answers_NK)
@@ -40,7 +40,7 @@ def _part(value: float | None) -> str:
 
 
 def scatters(evaluation: Evaluation) -> list[Plot]:
-    """For each number, what the model says over what the label says; on the diagonal all is right."""
+    """For each number, predictions over labels; on the diagonal, both are equal."""
     if evaluation.target.kind != TargetKind.NUMBER:
         return []
     columns = zip(evaluation.class_names, evaluation.labels_N.T, evaluation.answers_NK.T, strict=True)
@@ -62,7 +62,7 @@ def _scatter(name: str, label_N: np.ndarray, said_N: np.ndarray) -> Plot:
 
 
 def misses(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The images that were kept as pictures, with label and answer in words."""
+    """The images kept as pictures, with label and prediction in words."""
     said = _numbers_of if evaluation.target.kind == TargetKind.NUMBER else _classes_of
     return [
         {

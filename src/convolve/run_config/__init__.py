@@ -1,14 +1,14 @@
-"""A BrainScript configuration, done: its data and networks are made into those of a run, its tests are evaluated.
+"""Runs a BrainScript configuration: its data and networks become those of a run, its tests are evaluated.
 
-training.py     a train action; readers.py makes data of its readers
+training.py     a train action; readers.py data from its readers
 evaluation.py   test, eval and cv
 editing.py      edit
-writing.py      write; reach.py says what a configuration may write
+writing.py      write; reach.py the places that a configuration may write to
 
     modelPath.0     the network with its initial values, as a model folder
     modelPath.N     the network after epoch N
-    modelPath.run   the run folder; an unfinished run there goes on, unless makeMode=false
-    modelPath       the trained model, as a model folder; a test also takes one of CNTK's own files there
+    modelPath.run   the run folder; an unfinished run there is resumed, unless makeMode=false
+    modelPath       the trained model, as a model folder; a test also accepts CNTK's own file there
 """
 
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ from convolve.training.workers import Workers
 
 
 def read_configuration(arguments: Sequence[str]) -> Job:
-    """`read_job`, where networks may load models of any kind that convolve opens as a graph."""
+    """`read_job`, for networks that may load models of any kind that convolve opens as a graph."""
     return read_job(arguments, Models(_graph_of))
 
 
 def _graph_of(path: Path) -> Graph:
     model = load(path)
     if not isinstance(model.architecture, Graph):
-        raise UnsupportedError(f"{path} is a network of ours by name; convert it to ONNX, and load that")
+        raise UnsupportedError(f"{path} is one of convolve's own networks; convert it to ONNX, and load that")
     return with_weights(model.architecture, model.module.state_dict())
 
 
@@ -56,12 +56,11 @@ def run_job(
     """Do every step of `job`, and return the results of its tests.
 
     `data` replaces the files of a configuration that reads CTF text: a folder, or "sample". `from_model` is a model
-    that CNTK trained from the same text: its numbers are the initial ones. Raises UnsupportedError, before anything is
-    done, for all that the configuration wants and convolve lacks. `reach.require_all` goes before it.
-
-    `callback` hears of everything that `run.train` tells its own, and of what a step here tells: "config", "part",
-    "final", "model", "best", "written", "action" and "action done" around each, "completed" at the end. Of several
-    `workers`, by default those that a launcher has started, all train; the first alone tests and writes.
+    that CNTK trained with the same text: its weights are the initial ones. Raises UnsupportedError, before anything is
+    done, for everything that the configuration needs and convolve lacks. Call `reach.require_all` first. `callback`
+    gets all events of `run.train`, and those of the steps: "config", "part", "final", "model", "best", "written",
+    "action" and "action done" around each, "completed" at the end. Of several `workers`, by default those that a
+    launcher has started, all train; only the first tests and writes.
     """
     if job.refused:
         raise UnsupportedError("; ".join(job.refused))
@@ -95,7 +94,7 @@ def _test_after(job: Job, number: int, step: TrainStep) -> Reader | None:
 
 
 def _action(step: Step) -> str:
-    """What CNTK calls it."""
+    """CNTK's name for the action."""
     if isinstance(step, EvaluateStep):
         return "cv" if step.epochs else "test"
     return type(step).__name__.removesuffix("Step").lower()

@@ -1,4 +1,4 @@
-"""edit: networks that are made of trained ones, saved as models."""
+"""edit: networks made from trained ones, saved as models."""
 
 from convolve.importers.brainscript.job import EditStep
 from convolve.run_config.training import save_network

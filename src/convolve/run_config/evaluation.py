@@ -1,4 +1,4 @@
-"""test, eval and cv: the nodes of a network over all samples of a reader."""
+"""test, eval and cv: the nodes of a network, evaluated over all samples of a reader."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,8 +34,8 @@ def evaluate(step: EvaluateStep, callback: Callback, data: str | None) -> list[d
 
 
 def cross_validate(step: EvaluateStep, callback: Callback, data: str | None) -> list[dict[str, Any]]:
-    """A result for the model of each epoch that `step` names; in place of a missing one, once, that at modelPath."""
-    assert step.epochs is not None  # that is what makes it a cv action
+    """A result for the model of each epoch that `step` names; in place of missing ones, once, that at modelPath."""
+    assert step.epochs is not None  # only a cv action has these
     first, every, last = step.epochs
     found: dict[Path, list[Figure]] = {}
     results = []
@@ -52,7 +52,9 @@ def cross_validate(step: EvaluateStep, callback: Callback, data: str | None) -> 
             {"test": step.name, "model": str(path), "samples": samples} | {f.node: f.value for f in found[path]}
         )
     if not found:
-        raise MissingDataError(f"{step.name} finds no model at {step.model_path} and none of an epoch; train first")
+        raise MissingDataError(
+            f"{step.name} finds neither a model at {step.model_path} nor one of an epoch; train first"
+        )
     by_node = zip(*([(figure.value, path) for figure in figures] for path, figures in found.items()), strict=True)
     callback("best", {"models": [min(models) for models in by_node]})
     return results
@@ -91,7 +93,7 @@ def _part(evaluation: Evaluation, begin: int, end: int) -> Evaluation:
 
 
 def _nodes(step: EvaluateStep, objective: Objective | None) -> list[tuple[str, str, int]]:
-    """(name, kind, top) of each node that is reported; of a model without its text or objective, the usual two."""
+    """(name, kind, top) of each node that is reported; for a model without its text or objective, the usual two."""
     network = step.network
     if objective:
         listed = [node.name for node in network.roles["evaluationNodes"]] if network else objective.evaluations
@@ -117,7 +119,7 @@ def _figure(name: str, kind: str, top: int, evaluation: Evaluation) -> Figure:
     if kind == "CrossEntropyWithSoftmax":
         return Figure(name, evaluation.loss, True)
     if kind != "ClassificationError":
-        raise UnsupportedError(f"evaluating {name}, a {kind}, is not supported; errors and the criterion are")
+        raise UnsupportedError(f"evaluating {name}, a {kind}, is not supported; only errors and the criterion are")
     likely = evaluation.probabilities_NK.topk(min(top, evaluation.probabilities_NK.shape[1]), dim=1).indices
     wrong = int((likely != evaluation.labels_N[:, None]).all(1).sum())
     return Figure(name, wrong / len(evaluation.labels_N), False)

@@ -1,9 +1,10 @@
-"""What a configuration, which may be a stranger's, may write: new files and its own, in places that the user knows."""
+"""Where a configuration, which may be untrusted, may write: new files and its own, in places that the user knows."""
 
 import glob
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,28 +20,28 @@ from convolve.records.reading import read_record
 
 WRITTEN = ".convolve-written.json"  # name -> SHA-256 of the texts in a folder that convolve wrote
 _MODEL = ("model.json", "weights.safetensors", "model-card.md")
-_PATHS = re.compile(r"=\s*\"?([^=\[\]{};\"]+)")  # what a setting of the command line gives, blocks included
+_PATHS = re.compile(r"=\s*\"?([^=\[\]{};\"]+)")  # what a setting on the command line gives, blocks included
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Below one of `roots`, or what begins as one of the `named` paths; without any roots, everywhere."""
+    """Paths below one of `roots`, or that begin with one of the `named` paths; without any roots, every path."""
 
     roots: tuple[str, ...]
     named: tuple[str, ...] = ()
 
     def require(self, path: Path) -> None:
-        """Raise UsageError for a place that lies elsewhere, links followed."""
+        """Raise UsageError for a path elsewhere, after following links."""
         real = Path(os.path.realpath(path))
         begins = (str(real).startswith(name) and str(real.parent) == os.path.dirname(name) for name in self.named)  # noqa: PTH120
         if self.roots and not (any(real.is_relative_to(root) for root in self.roots + self.named) or any(begins)):
             raise UsageError(
                 f"the configuration writes to {path}, which is neither below its folder, its rootDir or the working "
-                "folder, nor named on the command line; --allow-outside lets it"
+                f"folder, nor named on the command line; --allow-outside permits it"
             )
 
     def require_all(self, job: Job) -> None:
-        """As `require`, for all that `job` writes; also for a folder of somebody else's where a model is to go."""
+        """As `require`, for everything that `job` writes; also refuses a folder of other files for a model."""
         for path in _outputs(job):
             self.require(path)
             for folder in (path, *path.parent.glob(f"{glob.escape(path.name)}.*")):
@@ -51,7 +52,7 @@ ANYWHERE = Reach(())
 
 
 def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
-    """The reach of the configuration that a command line gives."""
+    """The reach of the configuration of a command line."""
     if allow_outside:
         return ANYWHERE
     root, folders = read_config(arguments)
@@ -62,10 +63,13 @@ def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
 
 
 def _is_a_root(path: Path) -> bool:
-    """A home, what is above one, and hidden folders hold what programs obey: a configuration cannot choose these."""
-    real = Path(os.path.realpath(path))
+    """Home folders, their parents and hidden folders hold files that programs obey: no configuration may
+    choose them."""
+    real, home = Path(os.path.realpath(path)), Path(os.path.realpath(Path.home()))
     is_hidden = any(part.startswith(".") for part in real.parts)
-    return not (Path(os.path.realpath(Path.home())).is_relative_to(real) or is_hidden)
+    own = {"win32": os.environ.get("APPDATA") or home / "AppData" / "Roaming", "darwin": home / "Library"}
+    is_obeyed = real.is_relative_to(os.path.realpath(own.get(sys.platform, home / ".config")))
+    return not (home.is_relative_to(real) or is_hidden or is_obeyed)
 
 
 def _outputs(job: Job) -> Iterator[Path]:
@@ -86,12 +90,12 @@ def _require_own_model(folder: Path) -> None:
             read_record(folder / "model.json", ModelRecord, "")
         except (FileNotFoundError, DataError):
             raise UsageError(
-                f"{folder} holds files that convolve did not write, where a model is to go; choose another modelPath"
+                f"{folder} should become a model, but holds files that convolve did not write; choose another modelPath"
             ) from None
 
 
 def require_own(path: Path) -> None:
-    """Raise UsageError for a text that is there and is not as convolve wrote it."""
+    """Raise UsageError for a text file that exists and differs from what convolve wrote."""
     if os.path.lexists(path) and _written(path.parent).get(path.name) != _digest(path):
         raise UsageError(f"{path} exists, and convolve did not write it; move it away, or choose another outputPath")
 
@@ -101,7 +105,7 @@ def note_own(path: Path) -> None:
 
 
 def _written(folder: Path) -> dict[str, str]:
-    with suppress(FileNotFoundError, ConvolveError):  # damaged: then nothing is known to be ours
+    with suppress(FileNotFoundError, ConvolveError):  # damaged: then no file is known to be ours
         return read_record(folder / WRITTEN, dict[str, str], "remove it")
     return {}
 

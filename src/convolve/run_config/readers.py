@@ -1,4 +1,4 @@
-"""What the readers of a configuration deliver: tables of text, images on disk, and how a network takes them."""
+"""The readers of a configuration: tables of text, images on disk, and how a network takes them."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -40,7 +40,7 @@ WITHOUT_CV_READER = 1_000  # samples, at most, that each epoch is evaluated on: 
 
 @dataclass(frozen=True, eq=False)
 class TransformedSource:
-    """`images` as the transforms of a reader leave them for a test: nothing is left to chance. See `Source`."""
+    """`images` after a reader's transforms as for a test: without randomness. See `Source`."""
 
     images: FileSource
     transforms: tuple[Transform, ...]
@@ -56,15 +56,15 @@ class TransformedSource:
         whole = replace(decoding, min_size=None, orientation="cntk")  # as CNTK decodes images
         image_HWC = self.images.load(index, whole)
         made = transform_image(image_HWC, self.transforms, np.random.default_rng(0))
-        return made.astype(np.uint8, copy=False)  # as it is: crops and scales keep the type
+        return made.astype(np.uint8, copy=False)  # unchanged: crops and scales keep the type
 
     def take(self, indices_N: NDArray[np.int64]) -> Self:
         return replace(self, images=self.images.take(indices_N))
 
 
 def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: str | None) -> Splits:
-    """What the readers of `step` deliver; each epoch is evaluated on its cvReader's data, else on a part of what `test`
-    or the training itself reads."""
+    """The data of the readers of `step`; each epoch is evaluated on its cvReader's data, otherwise on a part of the
+    data of `test` or of the training itself."""
     reader = step.reader
     if data is not None:
         return given_data(reader, shape_CHW, data)
@@ -74,7 +74,9 @@ def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: 
     if not step.validation and len(tested) > WITHOUT_CV_READER:
         tested = tested.take(np.linspace(0, len(tested) - 1, WITHOUT_CV_READER).astype(np.int64))
     if isinstance(train, ArraySource) != isinstance(tested, ArraySource):
-        raise UnsupportedError(f"{step.name} trains on images and is evaluated on text, or the other way round")
+        raise UnsupportedError(
+            f"{step.name} trains on images and is evaluated on text, or the reverse; use one kind of reader for both"
+        )
     file = Path(reader.features.file)
     name = {mnist.CTF_TRAIN: "mnist", cifar10.CTF_TRAIN: "cifar10"}.get(file.name, file.resolve().parent.name)
     target: TargetName = "class" if is_class else "number"
@@ -82,13 +84,13 @@ def training_data(step: TrainStep, test: Reader | None, shape_CHW: Shape, data: 
 
 
 def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
-    """The data set that fits the network, at `data`."""
+    """The data set at `data` that fits the network."""
     info = guess_dataset(shape_CHW, reader.classes)
     if info is None or isinstance(reader.features, Images):
         raise UsageError("--data is for text readers of a known data set; set the files instead, as in dataDir=DIR")
     found = open_data(data, info.name)
     if not isinstance(found.train, ArraySource) or not isinstance(found.test, ArraySource) or found.name != info.name:
-        raise UsageError(f"--data {data} is no {info.name}; set the files of the configuration, as in dataDir=DIR")
+        raise UsageError(f"--data {data} is not {info.name}; set the files of the configuration, as in dataDir=DIR")
     train, test = (
         replace(part, images_NCHW=part.images_NCHW.reshape(-1, *shape_CHW), chunk_N=np.zeros(len(part), np.int64))
         for part in (found.train, found.test)
@@ -99,8 +101,8 @@ def given_data(reader: Reader, shape_CHW: Shape, data: str) -> Splits:
 def test_images(
     reader: Reader, shape_CHW: Shape, data: str | None = None, samples: int = 0, one_class: bool = True
 ) -> Source:
-    """What a test reads, the first `samples` of it (0: all); images as the reader's transforms leave them. The labels
-    are of `one_class` of each sample, or numbers."""
+    """The data of a test, limited to the first `samples` (0: all); images after the reader's transforms. The labels are
+    `one_class` per sample, or numbers."""
     found: Source = given_data(reader, shape_CHW, data).test if data else _read(reader, shape_CHW, one_class)
     if isinstance(found, FileSource):
         fixed = tuple(_fixed(transform) for transform in reader.transforms if isinstance(transform, Crop | Scale))
@@ -109,7 +111,7 @@ def test_images(
 
 
 def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
-    """How a network takes what `test_images` delivers: the mean is left to subtract."""
+    """The preprocessing for what `test_images` delivers: only the mean remains to be subtracted."""
     channels, height, width = shape_CHW
     if not isinstance(reader.features, Images):
         return Preprocess(channels, height, width)
@@ -127,16 +129,16 @@ def as_prepared(reader: Reader, shape_CHW: Shape) -> Preprocess:
 
 
 def as_found(reader: Reader, shape_CHW: Shape) -> tuple[Preprocess, str]:
-    """(how a network takes any image: `as_prepared`, and what the reader's crops and scales come to; what is to be said
-    where no preprocessing can be the same)."""
+    """(the preprocessing for any image: that of `as_prepared` with the reader's crops and scales; a note if no
+    preprocessing is exactly the same)."""
     preprocess = as_prepared(reader, shape_CHW)
     if not isinstance(reader.features, Images):
         return preprocess, ""
     said = resize_words(reader, shape_CHW)
     if said is not None:
         return replace(preprocess, **said), ""
-    nearest = replace(preprocess, resize="square", known_from="the nearest to the reader of the configuration")
-    message = "a model cannot hold the reader's crop and scale: for images in files it gets the nearest,"
+    nearest = replace(preprocess, resize="square", known_from="the closest to the configuration's reader")
+    message = "a model cannot store the reader's crop and scale: for image files it gets the closest,"
     return nearest, f"{message} {nearest.size_in_words} (--resize and --crop-ratio say another)"
 
 
@@ -144,10 +146,10 @@ _RESIZE_OF: dict[str, Resize] = {"fill": "squash", "crop": "cover", "pad": "lett
 
 
 def resize_words(reader: Reader, shape_CHW: Shape) -> dict[str, Any] | None:
-    """What is done to images for a test, as fields of `Preprocess`; None where these have no words for it."""
+    """What a test does to images, as fields of `Preprocess`; None if these cannot express it."""
     _, height, width = shape_CHW
     match [transform for transform in reader.transforms if isinstance(transform, Crop | Scale)]:
-        case []:  # they have the size
+        case []:  # they already have the size
             return {"resize": "squash"}
         case [Scale() as scale]:
             return _scaled(scale)
@@ -166,7 +168,7 @@ def _scaled(scale: Scale) -> dict[str, Any]:
 
 
 def _is_alike(scale: Scale, shape_CHW: Shape) -> bool:
-    """Whether the network sees the same part of the height as of the width, to the pixel."""
+    """Whether the network sees the same fraction of the height as of the width, to the pixel."""
     _, height, width = shape_CHW
     return round(height * scale.width / width) == scale.height and max(height / scale.height, width / scale.width) <= 1
 
@@ -181,7 +183,7 @@ def _read(reader: Reader, shape_CHW: Shape, one_class: bool) -> ArraySource | Fi
     source, labels = reader.features, reader.labels
     path = _existing(source.file)
     if isinstance(source, Columns | TextStream) and source.dim != prod(shape_CHW):
-        raise UsageError(f"{path}: the reader's dim is {source.dim}, the network takes {shape_CHW} (C, H, W)")
+        raise UsageError(f"{path}: the reader's dim is {source.dim}, but the network takes {shape_CHW} (C, H, W)")
     if isinstance(source, Columns):
         found = _of_columns(source, shape_CHW, one_class)
         return _planes(found) if reader.interleaved else found
@@ -202,7 +204,7 @@ def _read(reader: Reader, shape_CHW: Shape, one_class: bool) -> ArraySource | Fi
 
 def _of_columns(columns: Columns, shape_CHW: Shape, one_class: bool) -> ArraySource:
     if one_class and not columns.classes:
-        what = "labels are numbers (labelType = regression), and the criterion tells classes apart"
+        what = "labels are numbers (labelType = regression), but the criterion is for classes"
         raise UsageError(f"{columns.file}: its {what}; give it labelDim, or train by SquareError")
     features_ND, labels_N = read_columns(columns)
     if columns.classes and not one_class:
@@ -213,7 +215,7 @@ def _of_columns(columns: Columns, shape_CHW: Shape, one_class: bool) -> ArraySou
 
 
 def _planes(source: ArraySource) -> ArraySource:
-    """The images whose values came pixel by pixel, the channels first."""
+    """Images whose values are stored pixel by pixel, with the channels moved first."""
     channels, height, width = source.shape_CHW
     images_NHWC = source.images_NCHW.reshape(-1, height, width, channels)
     return replace(source, images_NCHW=images_NHWC.permute(0, 3, 1, 2).contiguous())
@@ -224,14 +226,14 @@ def _stream(stream: TextStream) -> StreamSpec:
 
 
 def _labels_of(path: Path, own_N: NDArray[np.int64], reader: Reader, one_class: bool) -> NDArray[Any]:
-    """The labels that a map file has itself, or those that stand in a CTF file, line for line."""
+    """The labels of a map file, or those of a CTF file, line by line."""
     stream = reader.labels
     if stream is None:
         return own_N if one_class else np.eye(reader.classes, dtype=np.float32)[own_N]
     file = _existing(stream.file)
     labels_N = read_ctf_labels(file, _stream(stream), one_class)
     if len(labels_N) != len(own_N):
-        raise DataError(f"{file} has {len(labels_N)} labels, {path} {len(own_N)} images; give files that match")
+        raise DataError(f"{file} has {len(labels_N)} labels, but {path} has {len(own_N)} images; give files that match")
     return labels_N
 
 
@@ -239,7 +241,7 @@ def _existing(name: str) -> Path:
     path = Path(name)
     if not is_there(path, is_file=True):
         raise MissingDataError(
-            f"{path}, which the reader wants, does not exist; say where the data is, as in dataDir=DIR, or make it "
+            f"{path}, which the reader needs, does not exist; set its place, for example dataDir=DIR, or make it "
             "with `convolve prepare`"
         )
     return path

@@ -1,4 +1,4 @@
-"""A train action: the network of the text, trained as the SGD block says on what the readers deliver."""
+"""A train action: the network of the text, trained as the SGD block says on the data of the readers."""
 
 from dataclasses import replace
 from math import prod
@@ -67,7 +67,7 @@ def train_step(
     final_preprocess = _for_any_image(step.validation or test or step.reader, shape_CHW, callback)
 
     def keep(model: Model, epoch: int) -> None:
-        """CNTK keeps the model of every epoch but the last, which is modelPath itself."""
+        """CNTK keeps the model of every epoch except the last, which is modelPath itself."""
         if epoch < step.recipe.run.epochs:
             replace(model, preprocess=final_preprocess).save(path.with_name(f"{path.name}.{epoch}"))
 
@@ -80,7 +80,7 @@ def train_step(
 
 
 def _with_trained(graph: Graph, target: Target, path: Path, shape_CHW: Shape) -> Graph:
-    """`graph` with the numbers of CNTK's model at `path`."""
+    """`graph` with the weights of CNTK's model at `path`."""
     if target.objective:
         raise UnsupportedError("--from is for a network that is trained by one CrossEntropyWithSoftmax; leave it out")
     return with_numbers(graph, image_input(class_scores(cntk.read(path).graph), shape_CHW))
@@ -96,8 +96,8 @@ def _for_any_image(reader: Reader, shape_CHW: Shape, callback: Callback) -> Prep
 def _recipe(step: TrainStep, train: Source, data: str | None, callback: Callback) -> tuple[Recipe, int]:
     """The recipe for the data at hand, and the samples of an epoch.
 
-    Epochs that are meant for more than `data` has become passes over it. Numbers that are no pixels may need all the
-    digits that CNTK gave them.
+    If an epoch has more samples than `data`, it becomes one pass over it. Numbers other than pixels may need the full
+    precision that CNTK used.
     """
     recipe, wanted, train_samples = recipe_of(step), step.recipe.run.epoch_samples, len(train)
     if isinstance(train, ArraySource) and train.images_NCHW.is_floating_point():
@@ -117,7 +117,7 @@ def save_initial(step: TrainStep, folder: Path) -> None:
 
 
 def save_network(network: Network, folder: Path) -> None:
-    """Write a network with the numbers that it begins with as a model folder."""
+    """Write a network with its initial values as a model folder."""
     classes = prod(trained(network).labels.integers("shape"))
     graph = graph_of(network, classes, torch.Generator().manual_seed(0))
     names = tuple(map(str, range(classes)))
@@ -125,7 +125,7 @@ def save_network(network: Network, folder: Path) -> None:
 
 
 def _fresh_network(step: TrainStep) -> tuple[Graph, Target, Shape]:
-    """The network with its initial values, what it is trained by, and (C, H, W) of what it takes."""
+    """The network with its initial values, its objective, and the (C, H, W) of its input."""
     run = step.recipe.run
     graph = network_graph(
         step, CntkSeeds(run.seed) if run.initial_values == "cntk" else torch.Generator().manual_seed(run.seed)
@@ -139,8 +139,8 @@ def _model(graph: Graph, preprocess: Preprocess, class_names: tuple[str, ...], t
 
 
 def with_statistics(graph: Graph, network: Network, source: ArraySource) -> Graph:
-    """`graph` with what CNTK computes of the training data before the first epoch, Mean and InvStdDev of the images of
-    `source`, in place of numbers that change nothing."""
+    """`graph` with the statistics that CNTK computes from the training data before the first epoch: Mean and InvStdDev
+    of the images of `source`, in place of values without effect."""
     kinds = {node.name: node.kind for node in needed_for(trained(network).outputs)}
     wanted = [p for p in graph.parameters if kinds.get(p.source) in ("Mean", "InvStdDev")]
     if not wanted:
@@ -166,9 +166,10 @@ def network_graph(step: TrainStep, generator: Numbers | None) -> Graph:
 
 
 def graph_of(network: Network, classes: int, generator: Numbers | None) -> Graph:
-    """The graph from one image to the class scores, or to all that the criteria look at.
+    """The graph from one image to the class scores, or to all values that the criteria use.
 
-    A network of plain numbers takes them from the images of the data set that has as many, else from a single column.
+    A network of plain numbers gets them from the images of the data set with as many numbers, otherwise from a single
+    column.
     """
     found = trained(network)
     graph = lower(found.outputs, generator, ORIGIN)
@@ -181,7 +182,7 @@ def graph_of(network: Network, classes: int, generator: Numbers | None) -> Graph
 
 
 def target_of(network: Network) -> Target:
-    """What the network answers, and what it is trained by where that is more than one cross-entropy."""
+    """The target of the network, with its objective if that is more than one cross-entropy."""
     found = trained(network)
     if found.is_plain:
         return ONE_CLASS
@@ -193,13 +194,13 @@ def target_of(network: Network) -> Target:
 
 
 def image_shape(graph: Graph) -> Shape:
-    """(C, H, W) of what a `network_graph` takes."""
+    """(C, H, W) of the input of a `network_graph`."""
     channels, height, width = graph.inputs[0].shape
     return channels, height, width
 
 
 def recipe_of(step: TrainStep) -> Recipe:
-    """The recipe of the training. The network is not in it: it is the model that the training starts from."""
+    """The recipe of the training. It does not contain the network, which is the model that the training starts from."""
     shape_CHW = image_shape(network_graph(step, None))
     info, (channels, height, width) = guess_dataset(shape_CHW, step.reader.classes), shape_CHW
     spec = replace(step.recipe.data, name=info.name if info else "")  # empty where it is made for other images
@@ -212,7 +213,7 @@ def recipe_of(step: TrainStep) -> Recipe:
 
 
 def samples_of(recipe: Recipe) -> int:
-    """The samples of an epoch as far as the text tells; where it does not, those of the data set that fits."""
+    """The samples of an epoch, as far as the text says; otherwise those of the data set that fits."""
     if recipe.run.epoch_samples or not recipe.data.name:
         return recipe.run.epoch_samples or 1_000 * recipe.run.global_batch_size
     return dataset_info(recipe.data.name).train_samples

@@ -29,7 +29,7 @@ _MOST_BYTES = 1 << 20  # of the names of classes
 
 
 def write_outputs(step: WriteStep, callback: Callback, data: str | None, reach: Reach) -> None:
-    """Write `<outputPath>.<node>` for each node of `step`, a line for each sample."""
+    """Write `<outputPath>.<node>` for each node of `step`, one line per sample."""
     nodes = step.nodes or _output_nodes(step)
     for node in nodes:
         model = _model_up_to(step, node)
@@ -59,7 +59,7 @@ def _output_nodes(step: WriteStep) -> tuple[str, ...]:
 
 
 def _model_up_to(step: WriteStep, node: str) -> Model:
-    """The model that stops at `node`; one that the classifier does not need is made of the text."""
+    """The model up to `node`; if the node is not part of the classifier, it is built from the text."""
     text = step.network.members.get(node) if step.network else None
     try:
         return load(step.model_path, node=node)
@@ -71,13 +71,13 @@ def _model_up_to(step: WriteStep, node: str) -> Model:
     module, weights = build(graph), model.module.state_dict()
     unknown = [name for name in module.state_dict() if name not in weights]
     if unknown:
-        raise UnsupportedError(f"{step.name}: {node} needs {unknown[0]}, which is no part of the trained classifier")
+        raise UnsupportedError(f"{step.name}: {node} needs {unknown[0]}, which is not part of the trained classifier")
     module.load_state_dict({name: weights[name] for name in module.state_dict()})
     return replace(model, module=module, architecture=graph, node=node)
 
 
 def _values(model: Model, samples: Any) -> Iterator[NDArray[np.float32]]:
-    """values_ND, batch by batch: of each sample in CNTK's order, which is that of the axes (C, H, W)."""
+    """values_ND, batch by batch: each sample in CNTK's order, that of the axes (C, H, W)."""
     model.module.eval()
     with torch.inference_mode():
         for images_NCHW, _ in model.batches(samples):
@@ -91,7 +91,7 @@ def _write(file: TextIO, batches: Iterator[NDArray[np.float32]], form: OutputFor
     for values_ND in batches:
         if form.label_file and len(names) != values_ND.shape[1]:
             what = f"names {len(names)} of {values_ND.shape[1]} classes"
-            raise DataError(f"{form.label_file} {what}; labelMappingFile is a file with a label on each line")
+            raise DataError(f"{form.label_file} {what}; labelMappingFile needs one label per line")
         for values_D in values_ND:
             if form.is_category:
                 best = int(values_D.argmax())

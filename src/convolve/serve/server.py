@@ -152,7 +152,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         way_out = {
             errno.EADDRINUSE: "another program listens there; choose another --port, or 0 for any that is free",
-            errno.EACCES: "ports below 1024 need more rights; choose another --port",
+            errno.EACCES: "the system keeps it for others (ports below 1024 need more rights); choose another --port",
             errno.EADDRNOTAVAIL: "the address is not this machine's; choose another --host",
         }.get(error.errno or 0, error.strerror)
         raise UsageError(f"cannot listen on {host}, port {port}: {way_out}") from None

@@ -1,4 +1,4 @@
-"""What a recipe says of how sure its model's answers are to be."""
+"""The part of a recipe about confidence: calibration, rejected images, sets of classes."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,14 @@ from convolve.transforms.transform import require
 
 @dataclass(frozen=True)
 class ConfidenceSpec:
-    """Learned at the end of a training, from images that the network was not trained on."""
+    """Confidence: learned at the end of a training, from images that the network was not trained on."""
 
     accept: float = setting(
-        0.95, "answer this fraction of images like these; what is farther is none of these. 1: answer every image"
+        0.95,
+        "answer this fraction of images like the training images; those farther away are none of these. 1: "
+        "answer every image",
     )
-    coverage: float = setting(0.9, "how often the set of classes with an answer contains the right one")
+    coverage: float = setting(0.9, "probability that the set of classes given with an answer contains the right one")
 
     def __post_init__(self) -> None:
         for name in ("accept", "coverage"):

@@ -1,4 +1,4 @@
-"""What a recipe says of a teacher."""
+"""The part of a recipe about a teacher."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from convolve.transforms.transform import require
 
 @dataclass(frozen=True)
 class DistillationSpec:
-    """Knowledge distillation (G. Hinton et al. 2015): a teacher's probabilities are learned beside the labels."""
+    """Knowledge distillation (G. Hinton et al. 2015): learn a teacher's probabilities as well as the labels."""
 
-    teacher: str = setting("", "the trained network: any MODEL, of the same classes")
-    temperature: float = setting(4.0, "divisor of all scores before the two networks are compared")
+    teacher: str = setting("", "the trained network: any MODEL with the same classes")
+    temperature: float = setting(4.0, "temperature: both networks' scores are divided by it before they are compared")
     weight: float = setting(0.9, "weight of the teacher's probabilities in the loss; the labels have the rest")
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe says of the optimizer."""
+"""The part of a recipe about the optimizer."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +16,8 @@ OPTIMIZER_NAMES = ("sgd", "momentum_sgd", "nesterov", "adagrad", "adadelta", "ad
 class OptimizerSpec:
     """CNTK's optimizers, Muon, or one of torch.optim; the arithmetic is in `training/optimizers.py`.
 
-    One of torch.optim takes its learning rate from the schedule, for the mean gradient, and all else from `arguments`.
+    An optimizer of torch.optim takes its learning rate from the schedule, for the mean gradient, and everything else
+    from `arguments`.
     """
 
     name: str = setting(
@@ -25,10 +26,10 @@ class OptimizerSpec:
         "of torch.optim, such as torch.adamw",
     )
     arguments: Arguments = setting({}, "arguments of an optimizer of torch.optim, such as betas and weight_decay")
-    momentum: Steps = setting((0.9,), "one value for each period of the schedule; the last one holds")
+    momentum: Steps = setting((0.9,), "one value for each period of the schedule; the last one stays")
     momentum_unit: Literal["per_minibatch", "per_reference_batch", "time_constant_samples"] = setting(
         "per_minibatch",
-        "per_minibatch: as it stands; per_reference_batch: for momentum_reference_batch_size samples; "
+        "per_minibatch: used as is; per_reference_batch: for momentum_reference_batch_size samples; "
         "time_constant_samples: T in exp(-samples / T), 0: none",
     )
     momentum_reference_batch_size: int = setting(1, "samples that a momentum with per_reference_batch is meant for")
@@ -39,16 +40,16 @@ class OptimizerSpec:
     variance_momentum_unit: Literal["per_minibatch", "per_sample"] = setting("per_sample", "")
     adadelta_rho: float = setting(0.95, "")
     epsilon: float = setting(1e-8, "for adam and adadelta")
-    bias_lr: float = setting(1.0, "for muon: learning rate of biases and scales, as a multiple of that of the filters")
+    bias_lr: float = setting(1.0, "for muon: learning rate of biases and scales, as a multiple of the filters' rate")
     layer_decay: float = setting(
-        1.0, "factor for the learning rate from each layer to the one below it, as timm's; 1: all alike"
+        1.0, "layer-wise learning-rate decay from each layer to the one below it, as in timm; 1: none"
     )
     l1: float = setting(0.0, "weight of the L1 penalty per sample")
-    l2: float = setting(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, biases included")
+    l2: float = setting(0.0, "weight of the L2 penalty per sample: weight decay on the mean gradient, including biases")
     penalize_batch_norm: bool = setting(True, "whether the penalties include batch normalization's scales and biases")
     clip_per_sample: float = setting(0.0, "limit for the mean gradient; 0: none")
     clip_by: Literal["truncation", "norm"] = setting(
-        "truncation", "what is limited. truncation: each element; norm: the norm of each parameter's gradient"
+        "truncation", "how gradients are clipped. truncation: each element; norm: the norm of each parameter's gradient"
     )
 
     def __post_init__(self) -> None:
@@ -79,4 +80,6 @@ class OptimizerSpec:
         elif self.name not in OPTIMIZER_NAMES:
             raise UsageError(f"optimizer.name: {unknown_name('optimizer', self.name, OPTIMIZER_NAMES)}")
         elif self.arguments:
-            raise UsageError(f"optimizer.arguments are for those of torch.optim, not for {self.name}; leave them out")
+            raise UsageError(
+                f"optimizer.arguments are for optimizers of torch.optim, not for {self.name}; leave them out"
+            )

@@ -1,4 +1,4 @@
-"""Where teams keep track of their trainings: `convolve train RECIPE --log NAME`. One file a tool.
+"""Experiment trackers: `convolve train RECIPE --log NAME`. One file per tool.
 
 Packages add more by an entry point in the group `convolve.trackers`.
 """

@@ -1,6 +1,6 @@
 """A run of MLflow, on the server or store that MLFLOW_TRACKING_URI names, in the experiment MLFLOW_EXPERIMENT_NAME.
 
-By its client alone, which keeps no state in the process: a program that uses MLflow itself is not disturbed.
+Only its client is used, which keeps no state in the process: a program that uses MLflow itself is not disturbed.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import Any
 from convolve.atomic import write_text
 from convolve.errors import UsageError, install_hint
 
-_MOST_PARAMETERS = 100  # in one request; see MLflow's REST API, "Request Limits"
+_MOST_PARAMETERS = 100  # values in one request; see MLflow's REST API, "Request Limits"
 
 
 class MLflow:
     def __init__(self) -> None:
-        # Its own default, 7, waits for minutes before it says that a server is not there.
+        # MLflow's default, 7, waits for minutes before it reports an unreachable server.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         try:
             from mlflow import MlflowClient
@@ -43,7 +43,7 @@ class MLflow:
             self.client.log_batch(self.run_id, params=rows[first : first + _MOST_PARAMETERS])
 
     def minibatch(self, step: int, figures: dict[str, float]) -> None:
-        """A request for each would hold up the training."""
+        """Nothing: a request for each minibatch would slow down the training."""
 
     def epoch(self, epoch: int, figures: dict[str, float]) -> None:
         self._metrics(epoch, figures)

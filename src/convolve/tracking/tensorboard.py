@@ -42,6 +42,6 @@ class TensorBoard:
                 self.writer.add_scalar(tag, figures[name], step)
 
     def _table(self, tag: str, values: dict[str, Any]) -> None:
-        """TensorBoard shows Markdown."""
+        """A Markdown table, which TensorBoard renders."""
         rows = "\n".join(f"| {name} | {value} |" for name, value in values.items())
         self.writer.add_text(tag, f"| | |\n| --- | --- |\n{rows}")

@@ -1,4 +1,4 @@
-"""What a tracker is, the table of them, and who tells them of a run."""
+"""The tracker interface, the table of trackers, and the callback that informs them about a run."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,24 +19,27 @@ Figures = dict[str, float]
 
 
 class Tracker(Protocol):
-    """Made without arguments, before anything is trained; raises UsageError where its package is missing. It follows a
-    run from `begin` to `close`, then maybe another."""
+    """Made without arguments, before anything is trained; raises UsageError if its package is missing. It follows a run
+    from `begin` to `close`, then perhaps another."""
 
     def begin(self, run: Path, folder: Path, parameters: dict[str, Any]) -> None:
-        """A run in the folder `run` begins or goes on. `folder` is the tracker's own within it: what it left there is
-        there again when the run goes on, and not when it is started over. `parameters` have dotted paths."""
+        """A run in the folder `run` starts or is resumed.
+
+        `folder` is the tracker's own folder in it, kept when the run is resumed and emptied when it is started over.
+        `parameters` have dotted paths.
+        """
 
     def minibatch(self, step: int, figures: Figures) -> None:
-        """Now and then: loss, error where there is one, and learning rate."""
+        """From time to time: loss, error if there is one, and learning rate."""
 
     def epoch(self, epoch: int, figures: Figures) -> None:
-        """What is known after an epoch, from 1: the numbers of its line in metrics.jsonl."""
+        """The metrics after an epoch, from 1: the numbers of its line in metrics.jsonl."""
 
     def finish(self, report: Path, model: Path, figures: Figures) -> None:
-        """Everything is written: the page, the folder of the model, the numbers of result.json."""
+        """Everything is written: the report, the model folder, the numbers of result.json."""
 
     def close(self, failed: bool) -> None:
-        """This process is done with the run; one that `failed` or was stopped may go on later."""
+        """This process is done with the run; a run that `failed` or was stopped may be resumed later."""
 
 
 TRACKERS: Registry[Callable[[], Tracker]] = Registry(
@@ -45,10 +48,10 @@ TRACKERS: Registry[Callable[[], Tracker]] = Registry(
 
 
 class Tracking:
-    """A callback for the events of runs, one after the other, that tells `shown` and the trackers called `names`.
+    """A callback for the events of consecutive runs, which passes them to `shown` and to the trackers called `names`.
 
-    A tracker that cannot begin ends the command; one that fails later is let go with a warning, and the training is
-    not. `report` is the `write_report` of `convolve.train`, after which the trackers get all that there is.
+    A tracker that cannot start ends the command; one that fails later is dropped with a warning, and the training
+    continues. `report` wraps the `write_report` of `convolve.train`; afterwards the trackers get all results.
     """
 
     def __init__(self, names: Iterable[str], shown: Callback, write_report: Callable[[Path], object]) -> None:
@@ -75,7 +78,7 @@ class Tracking:
             self._tell("epoch", values["epoch"], _numbers(values))
 
     def report(self, run: Path) -> None:
-        """The run in the folder `run` is whole but for its report."""
+        """The run in the folder `run` is complete except for its report."""
         self.write_report(run)
         if run != self.run:
             self._begin(run)  # it was killed when only this was left to do
@@ -90,16 +93,16 @@ class Tracking:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 tracker.begin(run, folder, _flat(to_mapping(stored.recipe())) | _flat(to_json(stored.start())))
-            except Exception as error:  # whatever the tool's own code raises
-                raise ConvolveError(f"--log {name}: {_in_a_line(error)}; train without it, or mend that") from error
+            except Exception as error:  # any exception of the tool's own code
+                raise ConvolveError(f"--log {name}: {_in_a_line(error)}; fix that, or train without it") from error
             self.following[name] = tracker
 
     def _tell(self, what: str, *values: object) -> None:
         for name, tracker in [*self.following.items()]:
             try:
                 getattr(tracker, what)(*values)
-            except Exception as error:  # a server that is away for a while must not cost the training
-                message = f"--log {name}: {_in_a_line(error)}; it hears no more of this run"
+            except Exception as error:  # a temporary server failure must not end the training
+                message = f"--log {name}: {_in_a_line(error)}; it gets no more of this run"
                 self.shown("warning", {"message": message})
                 del self.following[name]
 
@@ -113,13 +116,13 @@ def _in_a_line(error: Exception) -> str:
 
 
 def _numbers(values: dict[str, Any]) -> Figures:
-    """Those of the values that are figures, inner ones by dotted paths."""
+    """The numeric values, nested ones by dotted paths."""
     found = _flat(values).items()
     return {name: each for name, each in found if isinstance(each, float | int) and not isinstance(each, bool)}
 
 
 def _flat(values: dict[str, Any], within: str = "") -> dict[str, Any]:
-    """Inner values by their dotted paths, as `--set` names them."""
+    """Nested values by their dotted paths, as `--set` names them."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= _flat(value, f"{within}{name}.") if isinstance(value, dict) else {within + name: value}

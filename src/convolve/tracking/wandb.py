@@ -22,7 +22,7 @@ class WeightsAndBiases:
 
         kept = folder / "run_id"
         if not kept.exists():
-            write_text(kept, uuid.uuid4().hex[:8])  # as long as W&B's own
+            write_text(kept, uuid.uuid4().hex[:8])  # any exception of W&B's own code
         self.run = self.wandb.init(
             project=os.environ.get("WANDB_PROJECT", "convolve"), name=run.name, dir=str(folder), config=parameters,
             id=kept.read_text(encoding="utf-8"), resume="allow", settings=self.wandb.Settings(console="off"),
@@ -30,7 +30,7 @@ class WeightsAndBiases:
         self.run.define_metric("*", step_metric="epoch")  # an epoch that is trained again after a kill has its place
 
     def minibatch(self, step: int, figures: dict[str, float]) -> None:
-        """Curves by epoch alone, as steps and epochs on one axis would be neither."""
+        """Nothing: curves are by epoch, as steps and epochs on one axis would be meaningless."""
 
     def epoch(self, epoch: int, figures: dict[str, float]) -> None:
         self.run.log(figures)

@@ -1,1 +1,1 @@
-"""How a model learns: schedule, optimizer, step, loop, evaluation, checkpoints. It does not see `data`."""
+"""How a model learns: schedule, optimizer, step, loop, evaluation, checkpoints. It does not depend on `data`."""

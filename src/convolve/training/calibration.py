@@ -1,4 +1,4 @@
-"""How far a figure can be trusted: the interval around an error, and whether confidence is what it says.
+"""How far a figure can be trusted: the interval around an error, and whether confidence is justified.
 
 N images, B bins.
 """
@@ -16,7 +16,7 @@ BINS = 15  # as in Guo et al. 2017, so that figures can be compared
 
 
 def wilson_interval(error: float, images: int) -> tuple[float, float]:
-    """The 95 % interval around the `error` (a fraction) of so many images (Wilson 1927, score interval)."""
+    """The 95 % interval around the `error` (a fraction) of this many images (Wilson 1927, score interval)."""
     z, n = 1.96, images
     middle = (error + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(error * (1 - error) / n + z * z / (4 * n * n)) / (1 + z * z / n)
@@ -25,9 +25,9 @@ def wilson_interval(error: float, images: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """By how much the error of a second model is larger than that of a first one on the same images.
+    """How much larger the error of a second model is than that of a first one on the same images.
 
-    `interval` is its 95 % interval; `only_first` and `only_second` count the images that one of them alone gets wrong.
+    `interval` is its 95 % interval; `only_first` and `only_second` count the images that only one of them gets wrong.
     """
 
     error: float
@@ -38,8 +38,8 @@ class PairedDifference:
 
 def paired_difference(first_wrong_N: NDArray[np.bool_], second_wrong_N: NDArray[np.bool_]) -> PairedDifference:
     """The interval is method 10 of Newcombe 1998, "Improved confidence intervals for the difference between binomial
-    proportions based on paired data": Wilson's intervals of both errors, and how far the errors go together (phi,
-    corrected for continuity). It holds where McNemar's test is meant, and for few images or no difference too."""
+    proportions based on paired data": Wilson's intervals of both errors, and their correlation (phi, with continuity
+    correction). It suits the data of McNemar's test, also with few images or no difference."""
     n = len(first_wrong_N)
     both, neither = int((first_wrong_N & second_wrong_N).sum()), int((~first_wrong_N & ~second_wrong_N).sum())
     only_first, only_second = int((first_wrong_N & ~second_wrong_N).sum()), int((~first_wrong_N & second_wrong_N).sum())
@@ -60,8 +60,8 @@ def paired_difference(first_wrong_N: NDArray[np.bool_], second_wrong_N: NDArray[
 class Reliability:
     """Images sorted by the model's confidence into B bins of equal width; bin b holds those in (b / B, (b + 1) / B].
 
-    `confidence_B` is the mean confidence in a bin and `accuracy_B` the part of its images that the model got right;
-    both are NaN where a bin is empty.
+    `confidence_B` is the mean confidence in a bin and `accuracy_B` the fraction of its images that the model got right;
+    both are NaN for an empty bin.
     """
 
     images_B: NDArray[np.int64]
@@ -76,7 +76,7 @@ class Reliability:
 
     @property
     def confidence(self) -> float:
-        """Over all images."""
+        """The mean over all images."""
         return self._mean(self.confidence_B)
 
     @property
@@ -89,8 +89,8 @@ class Reliability:
 
 
 def reliability(labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float32]) -> Reliability:
-    """What the probabilities are worth. Confidence is the largest of an image's K probabilities; N is at least 1."""
-    confidence_N = np.clip(probabilities_NK.max(axis=1).astype(np.float64), 0, 1)  # sums in fp32 reach beyond 1
+    """The reliability of probabilities. Confidence is the largest of an image's K probabilities; N is at least 1."""
+    confidence_N = np.clip(probabilities_NK.max(axis=1).astype(np.float64), 0, 1)  # sums in fp32 can exceed 1
     right_N = probabilities_NK.argmax(axis=1) == labels_N
     bin_N = np.maximum(np.ceil(confidence_N * BINS).astype(np.int64) - 1, 0)
     images_B = np.bincount(bin_N, minlength=BINS)
@@ -105,8 +105,8 @@ def reliability(labels_N: NDArray[np.int64], probabilities_NK: NDArray[np.float3
 def confidence_figures(
     known: ConfidenceRecord, answers_NK: NDArray[np.float32], labels: NDArray[Any], distances_N: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """What a model's knowledge of its own certainty is worth on images with labels: how many get an answer, and are
-    wrong then; how often sets hold an image's class, and their sizes; how often intervals hold its numbers."""
+    """How well a model's confidence holds on labeled images: how many get an answer, and the error among them; how
+    often sets contain the image's class, and their sizes; how often intervals contain its numbers."""
     accepted_N = distances_N <= (math.inf if known.farthest is None else known.farthest)
     figures: dict[str, Any] = {"accept": known.accept, "accepted": float(accepted_N.mean()), "accepted_error": None}
     if labels.ndim == 2:

@@ -1,9 +1,10 @@
-"""Checkpoints: everything a run needs to go on to the same bits, in two files that outlive a `kill -9`.
+"""Checkpoints: everything a run needs to resume with the same result bit for bit, in two files that survive a `kill
+-9`.
 
     checkpoints/step-00001234.safetensors   all tensors
-    checkpoints/step-00001234.json          the rest, and the SHA-256 of both; written last, it vouches for both
+    checkpoints/step-00001234.json          the rest, and the SHA-256 of both; it is written last
 
-The two newest are kept: if the newest is damaged, the one before it is used, and the caller is told.
+The two newest are kept: if the newest is damaged, the one before it is used, with a warning.
 """
 
 import hashlib
@@ -24,7 +25,7 @@ KEEP = 2
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-    """Write the checkpoint of `step`, then delete all but the newest `KEEP`. `state` must be JSON."""
+    """Write the checkpoint of `step`, then delete all but the newest `KEEP`. `state` must be serializable as JSON."""
     stem = folder / f"step-{step:08d}"
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     with replacing(stem.with_suffix(".safetensors")) as temporary:
@@ -43,7 +44,7 @@ def _remove_older(folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], list[str]] | None:
-    """(tensors, state, warnings) of the newest checkpoint that is whole; None where there is none at all.
+    """(tensors, state, warnings) of the newest intact checkpoint; None if there is none at all.
 
     Raises `ModelError` if there are checkpoints and every one of them is damaged.
     """
@@ -58,7 +59,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         except (OSError, ValueError, ModelError, SafetensorError) as error:
             warnings.append(f"checkpoint {path.with_suffix('')} is damaged ({error}); using the one before it")
             continue
-        _remove_older(folder)  # a kill may have come before that
+        _remove_older(folder)  # a kill may have come before the deletion
         return tensors, head.state, warnings
     if warnings:
         raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
@@ -66,7 +67,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 
 def _sha256(content: bytes, step: int, state: dict[str, Any]) -> str:
-    """Of the tensors, and of the values in the one form in which JSON may write them."""
+    """The SHA-256 of the tensors, and of the values in a canonical form of JSON."""
     digest = hashlib.sha256(content)
     digest.update(json.dumps([step, state], sort_keys=True).encode())
     return digest.hexdigest()

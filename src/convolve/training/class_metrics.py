@@ -1,4 +1,4 @@
-"""What an evaluation says of each class, where an image has one, and of all classes alike. No torch is needed here."""
+"""Metrics for each class, if images have one class, and averages over the classes. torch is not needed here."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,10 +12,10 @@ Rates = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """Of each of K classes: `images_K` that are of it, `said_K` taken for it, `hits_K` of which both hold.
+    """For each of K classes: `images_K` that belong to it, `said_K` predicted as it, `hits_K` both.
 
-    A rate without an image to count by is NaN. What is called macro is the mean over the classes that have images,
-    where a precision without an answer counts as 0, as in scikit-learn.
+    A rate over no images is NaN. Macro means are over the classes that have images, where a precision without
+    predictions counts as 0, as in scikit-learn.
     """
 
     images_K: IntArray
@@ -36,14 +36,14 @@ class ClassMetrics:
         return _part(2 * self.hits_K, self.images_K + self.said_K)
 
     def rates(self, k: int) -> dict[str, float | None]:
-        """Those of one class; None where one is NaN."""
+        """The rates of one class; None for NaN."""
         rates = {"precision": self.precision_K, "recall": self.recall_K, "f1": self.f1_K}
         return {name: None if np.isnan(rate_K[k]) else float(rate_K[k]) for name, rate_K in rates.items()}
 
     @cached_property
     def macro(self) -> dict[str, float]:
-        """By their names in result.json without `test_`. The balanced error is 1 less the mean recall (Brodersen et al.
-        2010)."""
+        """The macro averages by their names in result.json without `test_`. Balanced error is 1 - mean recall
+        (Brodersen et al. 2010)."""
         rates = {"precision": self.precision_K, "recall": self.recall_K, "f1": self.f1_K}
         means = {f"macro_{name}": _mean(rate_K[self.images_K > 0]) for name, rate_K in rates.items()}
         return {"balanced_error": 1 - means["macro_recall"]} | means

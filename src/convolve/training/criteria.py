@@ -1,7 +1,7 @@
-"""What a training lowers, and what it counts as an error: one row each.
+"""The losses of a training, and what each counts as an error: one row each.
 
 Labels are int64 (N,), one class for each image, or float32 (N, K): soft labels of one class, as MixUp and CutMix make
-them; 0 or 1 for each of several classes; or numbers. What a network gives is outputs_NK in every case.
+them; 0 or 1 for each of several classes; or numbers. The network's output is outputs_NK in every case.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ _LEAST_DOUBT = 1e-7  # below the rounding of p: the power of 0 has no derivative
 
 @dataclass(frozen=True)
 class Criterion:
-    """`loss` is that of each sample; `counts` is what is added up beside it under these `names`: which samples are
-    errors, where the target is a class.
+    """`loss` is that of each sample; `counts` is summed separately under these `names`: which samples are errors, if
+    the target is a class.
 
     Both are functions of torch with their arguments bound, as they are called in each step.
     """
@@ -36,7 +36,7 @@ class Criterion:
 
 
 def cross_entropy(run: RunSpec, target: Target) -> Criterion:
-    """Of one class for each image. Label smoothing as in Szegedy et al. 2015, section 7."""
+    """For one class per image. Label smoothing as in Szegedy et al. 2015, section 7."""
     loss = partial(F.cross_entropy, reduction="none", label_smoothing=run.label_smoothing)
     return Criterion(loss, _is_wrong, (ERROR,))
 
@@ -55,7 +55,8 @@ def focal(run: RunSpec, target: Target) -> Criterion:
 
 
 def binary_cross_entropy(run: RunSpec, target: Target) -> Criterion:
-    """Of several classes, each by itself, summed over them: a logit's gradient is as large as with `cross_entropy`.
+    """For several classes per image, independent of each other, summed over them: a logit's gradient is as large as
+    with `cross_entropy`.
 
     Label smoothing moves each label towards one half, as in Keras.
     """
@@ -68,7 +69,7 @@ def binary_cross_entropy(run: RunSpec, target: Target) -> Criterion:
 
 
 def square_error(run: RunSpec, target: Target) -> Criterion:
-    """Of numbers, summed over those of an image, as CNTK's SquareError."""
+    """For numbers, summed over those of an image, as CNTK's SquareError."""
     return _distance(F.mse_loss, target)
 
 
@@ -83,7 +84,7 @@ def root_mean_square(run: RunSpec, target: Target) -> Criterion:
 
 
 def l1(run: RunSpec, target: Target) -> Criterion:
-    """The absolute error, which strange numbers among the labels move less."""
+    """The absolute error, on which outliers among the labels have less influence."""
     return _distance(F.l1_loss, target)
 
 
@@ -103,10 +104,10 @@ USUAL = {
 
 
 def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = ()) -> Criterion:
-    """With `weights_K`, what an image of each class counts, the outputs are to exceed their logarithms.
+    """With `weights_K`, the weight of an image of each class, their logarithms are subtracted from the outputs.
 
-    Where weights on the losses would end, this ends too, and it still moves a network that is right on all training
-    images: Menon et al. 2021, arXiv:2007.07314, "Long-tail learning via logit adjustment", equation 10.
+    The optimum is that of weighted losses, but a network that is right on all training images is still improved: Menon
+    et al. 2021, arXiv:2007.07314, "Long-tail learning via logit adjustment", equation 10.
     """
     if target.objective:
         return _of_objective(target.objective, target.kind)
@@ -118,7 +119,7 @@ def criterion_for(run: RunSpec, target: Target, weights_K: tuple[float, ...] = (
 
 
 def _of_objective(objective: Objective, kind: TargetKind) -> Criterion:
-    """What a configuration of CNTK is trained by; of its answer, the errors are counted too where it is a class."""
+    """The objective of a CNTK configuration; if the target is a class, errors are counted too."""
     is_class = kind == TargetKind.CLASS
 
     def loss(outputs_NM: Tensor, labels: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def _of_objective(objective: Objective, kind: TargetKind) -> Criterion:
 
 
 def standardized(numbers_NK: Tensor, target: Target) -> Tensor:
-    """Numbers as the network gives them: how many times the `spread` they lie above the `mean` of its training."""
+    """Numbers on the network's scale: how many times the `spread` they are above the `mean` of the training labels."""
     if target.mean is None or target.spread is None:
         return numbers_NK
     return (numbers_NK - numbers_NK.new_tensor(target.mean)) / numbers_NK.new_tensor(target.spread)
@@ -148,8 +149,8 @@ def in_units(outputs_NK: Tensor, target: Target) -> Tensor:
 
 
 class Answering(nn.Module):
-    """A network that gives what the file of a model is to answer: probabilities of several classes, or numbers in their
-    units; of one that knows its own certainty, the distance stands beside them."""
+    """A network with the output of a model's file: probabilities of several classes, or numbers in their units; for a
+    model with confidence, also the distance."""
 
     def __init__(self, network: nn.Module, target: Target) -> None:
         super().__init__()
@@ -170,5 +171,5 @@ def _distance(of_each: Callable[..., Tensor], target: Target) -> Criterion:
 
 
 def _is_wrong(outputs_NK: Tensor, labels: Tensor) -> Tensor:
-    """A soft label counts as the class that it says most of."""
+    """A soft label counts as its most probable class."""
     return torch.argmax(outputs_NK, dim=1) != (labels if labels.ndim == 1 else labels.argmax(dim=1))

@@ -1,4 +1,4 @@
-"""Evaluation: exact over the whole set, in fp32, whatever the batch size."""
+"""Evaluation: exact over the whole set, in fp32, independent of the batch size."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW, labels_N
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says of a labeled set, on the CPU: `labels_N` as `training/criteria.py` has them, and `answers_NK`
+    """A network's predictions for a labeled set, on the CPU: `labels_N` as in `training/criteria.py`, and `answers_NK`
     float32: probabilities of classes, or numbers."""
 
     labels_N: torch.Tensor
@@ -39,26 +39,26 @@ class Evaluation:
 
     @property
     def probabilities_NK(self) -> torch.Tensor:
-        """The answers where these are probabilities."""
+        """The answers, if they are probabilities."""
         assert self.target.kind != TargetKind.NUMBER
         return self.answers_NK
 
     @property
     def answers_name(self) -> str:
-        """What the answers are called in evaluation.safetensors."""
+        """The name of the answers in evaluation.safetensors."""
         return "numbers_NK" if self.target.kind == TargetKind.NUMBER else "probabilities_NK"
 
     @property
     def distances_N(self) -> torch.Tensor | None:
-        """Of a model that knows its own certainty: how far each image is from those of the training."""
+        """For a model with confidence: the distance of each image from the training images."""
         return self.beside_NB[:, 0] if self.beside_NB.numel() else None
 
     @cached_property
     def figures(self) -> dict[str, Any]:
-        """The figures of this target, by their names in result.json without `test_`."""
+        """The metrics of this target, by their names in result.json without `test_`."""
         nodes = {"nodes": self.nodes} if self.target.objective else {}
         if nodes and self.target.kind == TargetKind.NUMBER and self.labels_N.shape != self.answers_NK.shape:
-            return nodes  # other numbers than its labels
+            return nodes  # predictions other than its labels
         if self.target.kind != TargetKind.CLASS:
             return nodes | FIGURES[self.target.kind](self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
         found = {"error": self.wrong_N} | ({} if self.wrong_top5_N is None else {"error_top5": self.wrong_top5_N})
@@ -73,7 +73,7 @@ class Evaluation:
 
     @cached_property
     def classes(self) -> ClassMetrics:
-        """What there is to say of each class."""
+        """The metrics of each class."""
         if self.target.kind == TargetKind.CLASSES:
             return class_counts(self.labels_N.numpy(), self.answers_NK.numpy(), self.target)
         said_N = self.answers_NK.argmax(1)
@@ -85,32 +85,33 @@ class Evaluation:
 
     @property
     def error(self) -> float:
-        """Top-1 error as a fraction; only of one class for each image."""
+        """Top-1 error as a fraction; only for one class per image."""
         error: float = self.figures["error"]
         return error
 
     @property
     def wrong_top5_N(self) -> torch.Tensor | None:
-        """Where the label is none of the five likeliest; None with five classes or fewer, where that has no meaning."""
+        """Where the label is not among the five most probable classes; None for five classes or fewer, where this is
+        meaningless."""
         if self.answers_NK.shape[1] <= 5:
             return None
         return (self.answers_NK.topk(5, dim=1).indices != self.labels_N[:, None]).all(1)
 
     @property
     def error_top5(self) -> float | None:
-        """Top-5 error as a fraction; None where it has no meaning."""
+        """Top-5 error as a fraction; None if it is meaningless."""
         return self.figures.get("error_top5")
 
 
 def _nodes(outputs_NVK: torch.Tensor, labels_N: torch.Tensor, target: Target) -> torch.Tensor:
-    """nodes_NE of the target's objective; of none, no columns."""
+    """nodes_NE of the target's objective; without one, no columns."""
     if not target.objective:
         return outputs_NVK.new_empty(len(outputs_NVK), 0)
     return torch.stack([*node_values(target.objective, outputs_NVK.mean(1), labels_N).values()], 1)
 
 
 def _read(outputs_NVK: torch.Tensor, target: Target, independent: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """(answers_NK, what `_loss` takes) of what a network gives for V views of each image."""
+    """(answers_NK, the argument of `_loss`) from a network's outputs for V views of each image."""
     mean_NK = outputs_NVK.mean(1)
     if target.objective:
         return answers(target.objective, mean_NK, target.kind), mean_NK
@@ -125,7 +126,7 @@ def _read(outputs_NVK: torch.Tensor, target: Target, independent: bool) -> tuple
 
 
 def _loss(read_NK: torch.Tensor, labels_N: torch.Tensor, target: Target, independent: bool) -> float:
-    """The sum over the images."""
+    """The sum of the losses."""
     if target.objective:
         lowered = replace(target, objective=only(target.objective, target.objective.criterion))
         return float(_nodes(read_NK[:, None], labels_N, lowered).sum())
@@ -138,7 +139,7 @@ def _loss(read_NK: torch.Tensor, labels_N: torch.Tensor, target: Target, indepen
 
 
 def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What the module gives, be it scores alone or a pair."""
+    """The module's output, whether scores alone or a pair."""
     network = for_evaluation(module, images_NCHW.shape[1:])
     if network is not module:
         keep_freed_memory()
@@ -149,7 +150,7 @@ def _given(module: nn.Module, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, 
 def answer(
     module: nn.Module, images_NCHW: torch.Tensor, target: Target, independent: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(answers_NK, what the module gives beside its scores) on the CPU: what `evaluate` finds, to the bit."""
+    """(answers_NK, the module's output besides scores) on the CPU: what `evaluate` computes, bit for bit."""
     if was_training := module.training:
         module.eval()
     with torch.inference_mode(), whole_fp32():
@@ -163,12 +164,12 @@ def answer(
 def _added(losses: Sequence[float]) -> float:
     total = 0.0
     for loss in losses:
-        total += loss  # one after the other: the same bits, however many workers
+        total += loss  # in sequence: the same bits for any number of workers
     return total
 
 
 class BatchAnswers(NamedTuple):
-    """What an `Evaluation` is made of, of one batch: plain values, each array flat; `loss`: the sum of the losses."""
+    """The part of an `Evaluation` from one batch: plain values, each array flat; `loss`: the sum of the losses."""
 
     samples: int
     labels: NDArray[Any]
@@ -182,7 +183,7 @@ def answers_to(
     module: nn.Module, batches: Iterable[Batch], device: torch.device, views: int = 1, *,
     independent: bool = False, target: Target = ONE_CLASS,
 ) -> Iterator[BatchAnswers | None]:  # fmt: skip
-    """What `module` says of each of the `batches`; None where one is empty. See `evaluate`."""
+    """The answers of `module` for each of the `batches`; None for an empty one. See `evaluate`."""
     was_training = module.training
     module.eval()
     for images_NCHW, labels_N in batches:
@@ -205,7 +206,7 @@ def answers_to(
 def evaluation_of(
     batches: Iterable[BatchAnswers | None], workers: Workers = SINGLE_PROCESS, target: Target = ONE_CLASS
 ) -> Evaluation:
-    """All answers: those that this one of several `workers` has, and those of the others."""
+    """The evaluation of all answers: those of this worker, and of the other `workers`."""
     is_class = target.kind == TargetKind.CLASS
     none = np.empty(0, np.float32)
     nothing = BatchAnswers(0, none.astype(np.int64 if is_class else np.float32), none, none, none, loss=0.0)
@@ -229,11 +230,11 @@ def evaluate(
 ) -> Evaluation:
     """Run `module` over `batches` of (images_NCHW, labels_N).
 
-    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. Of the `views` that
-    one label has, in a row, the answers are averaged, and the loss is that of the average. The `target` says what the
-    outputs mean. What is `independent` gives the logarithm of each class's probability by itself: its loss is the
+    Always fp32: training's last evaluation, `convolve evaluate` and `predict` then give one answer. If each label has
+    several consecutive `views`, their answers are averaged, and the loss is that of the average. The `target` says what
+    the outputs mean. With `independent`, outputs are log-probabilities of independent classes, and the loss is the
     binary cross-entropy, summed over the classes. With several `workers`, each has some whole batches, in the order of
-    ranks, and all get the answer of one alone. A module may give a pair, scores and something beside them.
+    ranks, and all get the same result as a single process. A module may return a pair: scores and a further output.
     """
     found = answers_to(module, batches, device, views, independent=independent, target=target)
     return evaluation_of(found, workers, target)

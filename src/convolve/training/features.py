@@ -1,4 +1,4 @@
-"""Frozen features: what the body of a network gives for each image, computed once."""
+"""Frozen features: the output of a network's body for each image, computed once."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from convolve.training.workers import SINGLE_PROCESS, Workers, part
 # Legend: N images, D features, C channels, H rows, W columns.
 
 _GPU_BATCH = 128
-Progress = Callable[[int, int], None]  # images that are computed, images in all
+Progress = Callable[[int, int], None]  # images computed, images in all
 _KEY_BYTES = hashlib.sha256().digest_size
 
 
 class Bytes(Protocol):
-    """Where the images of a dataset come from."""
+    """The source of a dataset's images."""
 
     @property
     def labels_N(self) -> Tensor: ...
@@ -37,14 +37,14 @@ class Bytes(Protocol):
 
 
 class Damaged(Protocol):
-    """The images that others stand in for."""
+    """The record of damaged images that are replaced by others."""
 
     @property
     def numbers(self) -> set[int]: ...
 
 
 class Images(Protocol):
-    """What is asked of a dataset."""
+    """What is needed of a dataset."""
 
     @property
     def source(self) -> Bytes: ...
@@ -52,14 +52,14 @@ class Images(Protocol):
     def damaged(self) -> Damaged | None: ...
     def __len__(self) -> int: ...
     def batches(self, order_N: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, labels) of the samples that `order_N` numbers."""
+        """(images, labels) of the samples with the numbers `order_N`."""
 
 
 @dataclass(frozen=True, eq=False)
 class FrozenBody:
-    """A `body` (images_NCHW -> features_ND) that no longer learns; `normalize` makes of pixels what it sees.
+    """A `body` (images_NCHW -> features_ND) that is not trained; `normalize` converts pixels to its input.
 
-    On a processor it is fused for images of this shape, and in bf16 its convolutions compute in bf16.
+    On a processor it is fused for images of this shape; in bf16 only its convolutions compute in bf16.
     """
 
     body: nn.Module
@@ -82,11 +82,11 @@ class FrozenBody:
         self, images: Images, workers: Workers = SINGLE_PROCESS, kept_as: str = "",
         progress: Progress = lambda done, count: None, of: range | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """(features_ND of all `images`, to which nothing is done by chance, in float32 on the CPU; their labels);
-        several `workers` share the work. `of`: only of these.
+        """(features_ND of all `images`, without random transforms, in float32 on the CPU; their labels); several
+        `workers` share the work.
 
-        `kept_as`: in words all that is done to an image before `normalize`; features are then kept on disk, and of an
-        image with the same bytes they come from there. Empty: they are not.
+        `of`: only these images. `kept_as` describes everything that is done to an image before `normalize`: the
+        features are then cached on disk, by the image's bytes. Empty: no cache.
         """
         mine = part(len(images), workers.rank, workers.size)
         numbers_N = np.arange(mine.start, mine.stop) if of is None else np.asarray(of)
@@ -100,7 +100,7 @@ class FrozenBody:
         found, labels, done = [], [], 0
         for pixels_NCHW, labels_n in images.batches(numbers_N, size):
             images_NCHW = self.normalize(pixels_NCHW)
-            missing = size - len(images_NCHW)  # whole batches always: the bits of an image are its own
+            missing = size - len(images_NCHW)  # always whole batches: an image's bits do not depend on others
             whole_NCHW = torch.cat([images_NCHW, images_NCHW[-1:].expand(missing, -1, -1, -1)])
             found.append(self._given(whole_NCHW)[: len(images_NCHW)])
             labels.append(labels_n)
@@ -115,7 +115,7 @@ class FrozenBody:
     def _kept(
         self, kept_as: str, images: Images, numbers_N: NDArray[np.int64], progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """As `_computed`, but for what an earlier training has left on disk."""
+        """As `_computed`, with the cache on disk."""
         keys = [_image_key(images.source, int(number)) for number in numbers_N]
         entry = hashlib.sha256(f"{self._identity} {kept_as}".encode()).hexdigest()
         known = _unpacked(cache.read("features", entry))
@@ -124,7 +124,7 @@ class FrozenBody:
         if missing:
             found_ND, labels[missing] = self._computed(images, numbers_N[missing], progress)
             found = dict(zip((keys[at] for at in missing), found_ND, strict=True))
-            damaged = images.damaged.numbers if images.damaged else set()  # known from here on; others stand in
+            damaged = images.damaged.numbers if images.damaged else set()  # known as damaged from here on
             new = {
                 keys[at]: found[keys[at]]
                 for at in missing
@@ -136,7 +136,7 @@ class FrozenBody:
 
     @cached_property
     def _identity(self) -> str:
-        """What tells this body from others: to the bit, what it makes of noise here and in this precision."""
+        """What identifies this body: its exact output for noise, here and in this precision."""
         generator = torch.Generator().manual_seed(0)
         noise_NCHW = torch.randint(0, 256, (PART, *self.shape_CHW), dtype=torch.uint8, generator=generator)
         with torch.inference_mode():
@@ -145,7 +145,7 @@ class FrozenBody:
 
 
 def _image_key(source: Bytes, number: int) -> bytes:
-    """Of its bytes; a short one if it cannot be read."""
+    """A key from the image's bytes; a short one if it cannot be read."""
     try:
         content = source.read(number)
     except (OSError, ConvolveError):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def take_weights(module: nn.Module, source: nn.Module, has_fresh_head: bool, what: str) -> None:
-    """Initial weights by name, all but those of a fresh head.
+    """Take initial weights by name, except those of a new head.
 
-    Raises ModelError for `what` of the source does not fit, by the first layer that differs.
+    Raises ModelError if `what` does not fit, naming the first layer that differs.
     """
     ours = module.state_dict()
     theirs = {key.removeprefix(BODY): tensor for key, tensor in source.state_dict().items()}
@@ -27,28 +27,28 @@ def take_weights(module: nn.Module, source: nn.Module, has_fresh_head: bool, wha
             continue
         found = theirs.get(key.removeprefix(BODY))
         if found is None or found.shape != tensor.shape:
-            came = "is not there" if found is None else f"has the shape {tuple(found.shape)}"
-            raise ModelError(f"{what}: {key.removeprefix(BODY)} {came}, where {tuple(tensor.shape)} would fit")
+            came = "is missing" if found is None else f"has the shape {tuple(found.shape)}"
+            raise ModelError(f"{what}: {key.removeprefix(BODY)} {came}, but needs the shape {tuple(tensor.shape)}")
         ours[key] = found
     module.load_state_dict(ours)
 
 
 def freeze_for_good(network: nn.Module, spec: ModelSpec) -> None:
-    """Take out of the training what no epoch trains. Raises UsageError where nothing is left."""
+    """Exclude what no epoch trains from the training. Raises UsageError if nothing is left."""
     frozen = [frozen_layers(network, freeze) for freeze in dict.fromkeys(spec.freezes)]
     for name in set.intersection(*frozen):
         for parameter in network.get_submodule(name).parameters(recurse=False):
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UsageError(
-            f"model.freeze={spec.freeze}: nothing is left to train; name a layer before, or all for the body"
+            f"model.freeze={spec.freeze}: nothing is left to train; name an earlier layer, or all for the body"
         )
 
 
 def group_settings(network: nn.Module, spec: ModelSpec, layer_decay: float) -> dict[nn.Parameter, tuple[Any, ...]]:
-    """Of each parameter that is trained: its rate as a multiple of the schedule's, and when it is frozen.
+    """For each trained parameter: its rate as a multiple of the schedule's, and in which epochs it is frozen.
 
-    The multiple is that of its layer, and what an imported file says of it: Caffe's lr_mult, CNTK's multiplier.
+    The multiple is that of its layer, times what an imported file says: Caffe's lr_mult, CNTK's multiplier.
     """
     depth = depths(network)
     stages = {freeze: frozen_layers(network, freeze) for freeze in dict.fromkeys(spec.freezes)}
@@ -61,9 +61,9 @@ def group_settings(network: nn.Module, spec: ModelSpec, layer_decay: float) -> d
 
 
 def begin_epoch(trainer: Trainer) -> None:
-    """Give the layers of the network what the recipe says of them for the epoch at hand, and freeze what it does.
+    """Apply the recipe's per-epoch values to the layers of the network, and freeze what it says.
 
-    Where workers sum gradients, those of frozen parameters are computed, too, and left.
+    If workers sum gradients, those of frozen parameters are computed too, and ignored.
     """
     network, spec, epoch = trainer.network, trainer.recipe.model, trainer.position.epoch
     network.train()

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 def fold_numbers(
     labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], folds: int, seed: int = 0
 ) -> NDArray[np.int64]:
-    """The fold of each image, from 0: each class is spread evenly, and what shares a number in `groups_N` stays whole.
+    """The fold of each image, from 0: each class is spread evenly, and images with the same number in `groups_N` stay
+    together.
 
-    The groups are handed out one by one, the largest first and equal ones by chance, each to the fold that has the
-    smallest part of its classes so far: the greedy way of scikit-learn's StratifiedGroupKFold.
+    The groups are assigned one by one, the largest first and equal ones in random order, each to the fold with the
+    smallest part of its classes so far: the greedy method of scikit-learn's StratifiedGroupKFold.
     """
     _, group_N, sizes_G = np.unique(groups_N, return_inverse=True, return_counts=True)
     _, label_N, images_K = np.unique(labels_N, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""The C library's memory, told to stay: without it each step maps and returns the same megabytes."""
+"""Tells the C library to keep freed memory: otherwise each step maps and unmaps the same megabytes."""
 
 import ctypes
 import sys
@@ -8,7 +8,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep what it frees; its memory then stays at the peak of one step.
+    """Let the process keep freed memory; its size then stays at the peak of one step.
 
     A large activation is otherwise mapped and unmapped in each step, and page faults take up to half of an fp32 step
     (docs/experiments.md). glibc only; elsewhere nothing happens.

@@ -1,7 +1,7 @@
-"""The figures of an evaluation, by the names that they have in result.json after `test_`: one row a target that is no
-single class.
+"""The metrics of an evaluation, by their names in result.json after `test_`: one row for each target other than one
+class.
 
-N images, K classes or numbers. Nothing here is a mean of means: each figure is over all images.
+N images, K classes or numbers. None is a mean of means: each metric is over all images.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ from convolve.training.class_metrics import ClassMetrics
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
-THRESHOLD = 0.5  # of a class that nothing was to be chosen by
+THRESHOLD = 0.5  # for a class without images to choose it by
 
-# What the figures are called, and whether they are fractions.
+# The names of the metrics, and whether they are fractions.
 NAMES = {
     "error": ("error", True), "error_top5": ("top-5 error", True),
     "mean_average_precision": ("mean average precision", True), "precision": ("precision", True),
@@ -28,12 +28,12 @@ NAMES = {
 
 
 def in_words(figures: Mapping[str, Any], part: str) -> list[str]:
-    """The figures of the `part` that a record has, each with its name before it."""
+    """The metrics of the `part` that a record has, as text."""
     return [" ".join(pair) for pair in named_figures(figures, part)]
 
 
 def named_figures(figures: Mapping[str, Any], part: str) -> list[tuple[str, str]]:
-    """(name, value) of the figures of the `part` ("test", "validation") that a record has."""
+    """(name, value) of the metrics of the `part` ("test", "validation") that a record has."""
     known = [(*said, figures.get(f"{part}_{name}")) for name, said in NAMES.items()]
     return [(name, f"{v:.2%}" if is_part else f"{v:.4g}") for name, is_part, v in known if v is not None]
 
@@ -43,18 +43,18 @@ def thresholds_of(target: Target, classes: int) -> tuple[float, ...]:
 
 
 def class_counts(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> ClassMetrics:
-    """The counts of each class where an image can be of several."""
+    """The counts of each class, if images can have several."""
     is_NK, said_NK = labels_NK > 0.5, _said(probabilities_NK, target)
     return ClassMetrics(is_NK.sum(0), said_NK.sum(0), (is_NK & said_NK).sum(0))
 
 
 def _said(probabilities_NK: Floats32, target: Target) -> NDArray[np.bool_]:
-    """Which classes each image is said to be of."""
+    """The classes that each image is predicted to have."""
     return probabilities_NK >= np.array(thresholds_of(target, probabilities_NK.shape[1]), np.float32)
 
 
 def class_table(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> list[dict[str, Any]]:
-    """The figures of each class where an image can be of several; None where no image tells one."""
+    """The metrics of each class, if images can have several; None where no image determines one."""
     found = class_counts(labels_NK, probabilities_NK, target)
     precisions_K = average_precisions(labels_NK, probabilities_NK).tolist()
     return [
@@ -71,14 +71,16 @@ def class_table(labels_NK: Floats32, probabilities_NK: Floats32, target: Target)
 
 
 def average_precisions(labels_NK: Floats32, probabilities_NK: Floats32) -> Floats:
-    """That of each class; NaN of a class that no image is of."""
+    """The average precision of each class; NaN for a class without images."""
     columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
     return np.array([average_precision(is_N, p_N) for is_N, p_N in columns])
 
 
 def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> float:
-    """The precision at each recall, weighted by how much that grows; images of one score count together. This is the
-    sum of scikit-learn's `average_precision_score`, without interpolation."""
+    """The mean precision, weighted by the increase in recall; images with equal scores count together.
+
+    The same as scikit-learn's `average_precision_score`, without interpolation.
+    """
     if not is_N.any():
         return float("nan")
     hits_M, said_M, _ = _by_score(is_N, score_N)
@@ -87,8 +89,8 @@ def average_precision(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> 
 
 
 def best_thresholds(labels_NK: Floats32, probabilities_NK: Floats32) -> tuple[float, ...]:
-    """For each class the probability from which on its F1 is largest on images that were not trained on, half way to
-    the next lower one; `THRESHOLD` for a class that none of them is of, or all."""
+    """For each class, the probability threshold with the largest F1 on images that were not trained on, halfway to the
+    next lower probability; `THRESHOLD` for a class that none or all of them have."""
     columns = zip(labels_NK.T > 0.5, probabilities_NK.T, strict=True)
     return tuple(_best_threshold(is_N, p_N) for is_N, p_N in columns)
 
@@ -103,7 +105,7 @@ def _best_threshold(is_N: NDArray[np.bool_], probability_N: NDArray[np.float32])
 
 
 def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Floats, Floats, NDArray[np.float32]]:
-    """(hits, images said, score) if one says so from each of the M different scores on, the highest first."""
+    """(hits, predicted images, score) for each of the M different scores as threshold, the highest first."""
     order_N = np.argsort(-score_N, kind="stable")
     last_M = np.flatnonzero(np.diff(score_N[order_N], append=np.nan))
     hits_M = np.cumsum(is_N[order_N])[last_M].astype(np.float64)
@@ -111,7 +113,7 @@ def _by_score(is_N: NDArray[np.bool_], score_N: NDArray[np.float32]) -> tuple[Fl
 
 
 def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target) -> dict[str, Any]:
-    """Precision, recall and F1 are over all answers alike (micro); macro, the mean of the classes."""
+    """Precision, recall and F1 are over all predictions (micro); macro is the mean over the classes."""
     found = class_counts(labels_NK, probabilities_NK, target)
     precisions_K = average_precisions(labels_NK, probabilities_NK)
     is_right_N = (_said(probabilities_NK, target) == (labels_NK > 0.5)).all(1)
@@ -126,7 +128,7 @@ def _of_classes(labels_NK: Floats32, probabilities_NK: Floats32, target: Target)
 
 
 def number_table(labels_NK: Floats32, numbers_NK: Floats32) -> list[dict[str, float | None]]:
-    """The figures of each of the numbers. R2 is that of the test images, None where their labels are all the same."""
+    """The metrics of each number. R2 is over the test images, None if all their labels are equal."""
     y_NK = labels_NK.astype(np.float64)
     error_NK = numbers_NK.astype(np.float64) - y_NK
     total_K, left_K = ((y_NK - y_NK.mean(0)) ** 2).sum(0), (error_NK**2).sum(0)
@@ -141,7 +143,7 @@ def number_table(labels_NK: Floats32, numbers_NK: Floats32) -> list[dict[str, fl
 
 
 def _of_numbers(labels_NK: Floats32, numbers_NK: Floats32, target: Target) -> dict[str, Any]:
-    """Means over the numbers, where there are several."""
+    """Means over the numbers, if there are several."""
     rows = number_table(labels_NK, numbers_NK)
     columns = {name: [value for row in rows if (value := row[name]) is not None] for name in rows[0]}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}

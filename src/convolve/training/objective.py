@@ -1,9 +1,8 @@
-"""What a training lowers and reports where that is more than one loss: CNTK's criteria, as expressions of the labels
-and of what a network gives.
+"""Objectives of more than one loss: CNTK's criteria, as expressions of the labels and the network's outputs.
 
 An expression is a number, several, "labels", one of the outputs by its number, {"output": 1}, or [row, operand, ...] of
-the table below. A criterion of CNTK is a total over a minibatch. Here it is what each sample adds to that; a function
-of the total, such as its root, is spread evenly over them.
+the table below. In CNTK a criterion is a total over the minibatch. Here it is each sample's contribution; a function of
+the total, such as its root, is spread evenly over them.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from convolve.records import Objective, TargetKind
 
 # Legend: N samples, M numbers of all outputs, D numbers of a value, K classes.
 
-_LEAST = 1e-37  # of a number whose logarithm CNTK takes: its EPS_IN_LOG
+_LEAST = 1e-37  # limit for numbers whose logarithm CNTK takes: its EPS_IN_LOG
 
 
 @dataclass(frozen=True)
 class Total:
-    """`each_N` is what each sample adds."""
+    """`each_N` is the contribution of each sample."""
 
     each_N: Tensor
 
@@ -36,11 +35,11 @@ class Total:
         return Total((whole / len(self.each_N)).expand(len(self.each_N)))
 
 
-Value = Tensor | Total  # numbers_ND, or what does not belong to a sample
+Value = Tensor | Total  # numbers_ND, or a value without a batch axis
 
 
 def node_values(objective: Objective, outputs_NM: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What each sample adds to each node. `labels` are classes, or numbers_NK."""
+    """The contribution of each sample to each node. `labels` are classes, or numbers_NK."""
     outputs = outputs_NM.split(objective.sizes, dim=1)
     numbers_NK = F.one_hot(labels, objective.sizes[0]).to(outputs_NM) if labels.ndim == 1 else labels.to(outputs_NM)
     return {name: _each(_evaluated(e, outputs, numbers_NK), name) for name, e in objective.nodes.items()}
@@ -51,13 +50,13 @@ def only(objective: Objective, *names: str) -> Objective:
 
 
 def answers(objective: Objective, outputs_NM: Tensor, kind: TargetKind) -> Tensor:
-    """Probabilities of classes, or numbers: what the first of the outputs says."""
+    """Probabilities of classes, or numbers, from the first of the outputs."""
     first_NK = outputs_NM[:, : objective.sizes[0]]
     return first_NK if kind == TargetKind.NUMBER or objective.gives_probabilities else first_NK.softmax(1)
 
 
 def require_defined(objective: Objective, label_size: int) -> None:
-    """Raise UnsupportedError for a node that is no number a sample, or whose operands do not fit together."""
+    """Raise UnsupportedError for a node that is not one number per sample, or whose operands do not fit together."""
     outputs_NM, labels_NK = torch.full((2, sum(objective.sizes)), 0.5), torch.zeros(2, label_size)
     for name, expression in objective.nodes.items():
         try:
@@ -73,7 +72,7 @@ def _each(value: Value, name: str) -> Tensor:
     if isinstance(value, Total):
         return value.each_N
     if value.shape[1] != 1:
-        raise UnsupportedError(f"{name} has {value.shape[1]} numbers a sample, where one is lowered; add them up")
+        raise UnsupportedError(f"{name} has {value.shape[1]} numbers per sample, but a criterion needs one; sum them")
     return value[:, 0]
 
 
@@ -95,7 +94,7 @@ Row = Callable[..., Value]
 
 def _samples(*values: Value) -> list[Tensor]:
     if any(isinstance(value, Total) for value in values):
-        raise UnsupportedError("a criterion of a criterion is not supported; lower the inner one")
+        raise UnsupportedError("a criterion of a criterion is not supported; use the inner one")
     return [value for value in values if isinstance(value, Tensor)]
 
 
@@ -109,7 +108,7 @@ def _function(function: Callable[[Tensor], Tensor]) -> Row:
 
 
 def _along(function: Callable[[Tensor], Tensor]) -> Row:
-    """A function of the numbers of a sample together."""
+    """A function of all numbers of a sample."""
     return lambda x: function(*_samples(x))
 
 
@@ -126,13 +125,13 @@ def _times(x: Value, y: Value) -> Value:
         return x.through(lambda whole, other: whole * other, y.each_N.sum())
     if isinstance(x, Total) or isinstance(y, Total):
         total, factor = (x, y) if isinstance(x, Total) else (y, x)
-        assert isinstance(total, Total) and isinstance(factor, Tensor)  # as one of each is there
+        assert isinstance(total, Total) and isinstance(factor, Tensor)  # since there is only one of each
         return Total(total.each_N * factor[:, 0])
     return x * y
 
 
 def _is_wrong(labels_NK: Tensor, scores_NK: Tensor, top_N1: Tensor | None = None) -> Tensor:
-    """Whether the class with the largest label is none of the `top` likeliest."""
+    """Whether the class with the largest label is not among the `top` most probable."""
     top = 1 if top_N1 is None else min(int(top_N1[0, 0]), scores_NK.shape[1])
     likely_NT = scores_NK.topk(top, dim=1).indices
     return (likely_NT != labels_NK.argmax(1, keepdim=True)).all(1).to(scores_NK)
@@ -143,8 +142,8 @@ def _log(x: Tensor) -> Tensor:
 
 
 def _logistic(labels_NK: Tensor, p_NK: Tensor, weight_NK: Tensor | None = None) -> Tensor:
-    """With weights, CNTK's gradient is that of the weighted sum, and its value that over their mean (found with
-    CNTK 2.7)."""
+    """With weights, CNTK's gradient is that of the weighted sum, and its value is divided by their mean (as observed
+    with CNTK 2.7)."""
     loss_NK = -(labels_NK * _log(p_NK) + (1 - labels_NK) * _log(1 - p_NK))
     if weight_NK is None:
         return loss_NK.sum(1)
@@ -152,7 +151,7 @@ def _logistic(labels_NK: Tensor, p_NK: Tensor, weight_NK: Tensor | None = None) 
     return weighted_N + (weighted_N / weight_NK.mean() - weighted_N).detach()
 
 
-# CNTK's name of an operation -> what it does to numbers_ND
+# CNTK's name of an operation -> its function of numbers_ND
 ROWS: dict[str, Row] = {
     "CrossEntropyWithSoftmax": _criterion(lambda labels, z: -(labels * z.log_softmax(1)).sum(1)),
     "CrossEntropy": _criterion(lambda labels, p: -(labels * _log(p)).sum(1)),

@@ -1,4 +1,4 @@
-"""CNTK's optimizers, exactly, Muon, and any of torch.optim by name: all of them are `torch.optim.Optimizer`s.
+"""CNTK's optimizers, exactly, Muon, and those of torch.optim by name: all are subclasses of `torch.optim.Optimizer`.
 
 Notation (CNTK 2.7's Python API; tests/golden/train holds traces of the real one): N samples in the batch,
 e learning rate per sample, beta momentum, q variance momentum, u = 1 - beta with unit gain and 1 without, w weights,
@@ -14,17 +14,17 @@ N is folded into the scalars.
     fsadagrad      s = q*s + (1-q)*g^2;  c = q*c + (1-q)*N;  m = beta*m + u*g*min(sqrt(c/s), 10);  w -= e*m
 
 `adam` is thus CNTK's: its gradient is that of the sum, so that epsilon weighs N times less, and unit gain is optional.
-PyTorch's is `torch.adam`. One of today, for filters and matrices; a row of the matrix W is what leads to one map or
-unit, r their number:
+PyTorch's is `torch.adam`. A modern one, for filters and matrices; each of the r rows of the matrix W belongs to one map
+or unit:
 
     muon           v = beta*v + u*g;  W *= sqrt(r) / |W|;  W -= lr * O(beta*v + u*g), where O makes all singular
-                   values nearly 1; vectors move as with nesterov, at bias_lr times the rate
+                   values nearly 1; vectors are updated as by nesterov, at bias_lr times the rate
 
-Before it, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N, both for weights that are
-penalized. A learning rate of 0 skips all of it.
+Before the update, g is clipped, then l2*N*w is added; after it, w is soft-thresholded by e*l1*N, both for weights with
+penalties. A learning rate of 0 skips all of this.
 
-The torch._foreach_ functions take whole lists of tensors: an update is a handful of Python calls, however many
-parameters there are. torch.optim is itself written with them and they have kept their form since torch 1.9.
+The torch._foreach_ functions take lists of tensors: an update is a handful of Python calls, however many parameters
+there are. torch.optim itself uses them, and their signatures have not changed since torch 1.9.
 """
 
 import inspect
@@ -53,10 +53,10 @@ Group = dict[str, Any]  # one of an optimizer's `param_groups`
 
 
 class CntkOptimizer(torch.optim.Optimizer):
-    """What CNTK's optimizers have in common: a step from `.grad`, the gradient of the MEAN loss over a batch.
+    """The base of CNTK's optimizers: a step from `.grad`, the gradient of the MEAN loss over a batch.
 
-    `take_step` gives each parameter group the learning rate, the momentum and the batch size of the step at hand.
-    Build it when the parameters have their final device, type and memory format: its state follows theirs.
+    `take_step` gives each parameter group the learning rate, the momentum and the batch size of the present step. Build
+    it when the parameters have their final device, type and memory format: its state follows theirs.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()  # tensors of the state, shaped as the weights and zero at the start
@@ -67,11 +67,11 @@ class CntkOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": 0.0, "l1": spec.l1, "l2": spec.l2})
 
     def add_param_group(self, param_group: Group) -> None:
-        # torch's own is wrapped in a function that first imports torch._dynamo, which takes more than a second.
+        # torch's own method is wrapped in a function that first imports torch._dynamo, which takes more than a second.
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients; zeros in their place would only cost time, so `set_to_none` changes nothing."""
+        """Drop the gradients; zeros in their place would only cost time, so `set_to_none` is ignored."""
         for weight in parameters_of(self):
             weight.grad = None
 
@@ -103,7 +103,7 @@ class CntkOptimizer(torch.optim.Optimizer):
         raise NotImplementedError
 
     def gain(self, group: Group) -> float:
-        """u: what the gradient is weighted with."""
+        """u: the weight of the gradient."""
         return 1 - group["momentum"] if self.spec.unit_gain else 1.0
 
 
@@ -214,7 +214,7 @@ class Muon(CntkOptimizer):
 
 
 def _orthogonal(direction: Tensor) -> Tensor:
-    """The matrix with the same singular vectors and with singular values near 1, but for tiny ones, by Newton-Schulz.
+    """The matrix with the same singular vectors and with singular values near 1, except tiny ones, by Newton-Schulz.
 
     The coefficients are Jordan's: they pull small singular values up fast rather than all of them exactly to 1.
     """
@@ -249,7 +249,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that `spec` names, over `parameters`; no penalty acts on those of `no_decay`.
 
-    `settings` of a parameter are those of its group: (multiple of the rate, when it is frozen).
+    `settings` of a parameter: (multiple of the rate, when it is frozen), which define its group.
     """
     exempt, usual = {id(parameter) for parameter in no_decay}, (1.0, ())
     keys = [(id(parameter) in exempt, *settings.get(parameter, usual)) for parameter in parameters]
@@ -266,7 +266,7 @@ def build_optimizer(
         return OPTIMIZERS[spec.name](groups, spec)
     kind, _ = torch_optimizer(spec.name)
     try:
-        # Of a rate that starts at 0, the real one comes with each step.
+        # If the rate starts at 0, the real one comes with each step.
         return kind(groups, **{"lr": 0.0} | dict(spec.arguments))
     except (TypeError, ValueError) as error:
         raise UsageError(f"optimizer.name={spec.name} with optimizer.arguments: {error}") from error
@@ -281,7 +281,8 @@ def _penalties(spec: OptimizerSpec, is_exempt: bool) -> Group:
 
 
 def optimizer_for(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """For all parameters of `network` that are not frozen; penalties may leave out those of batch normalization."""
+    """The optimizer for all parameters of `network` that are not frozen; penalties may exclude those of batch
+    normalization."""
     spec = recipe.optimizer
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     norms = [layer for layer in network.modules() if hasattr(layer, "running_var")]
@@ -290,7 +291,7 @@ def optimizer_for(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
 
 
 def take_step(optimizer: torch.optim.Optimizer, size: StepSize, samples: int) -> None:
-    """One update from `.grad`, the gradient of the mean loss over a batch of so many `samples`; it is overwritten."""
+    """One update from `.grad`, the gradient of the mean loss over a batch of this many `samples`; it is overwritten."""
     for group in optimizer.param_groups:
         at = size.times(0.0 if group.get("is_frozen") else group["rate"])
         group["lr"] = at.lr
@@ -299,7 +300,7 @@ def take_step(optimizer: torch.optim.Optimizer, size: StepSize, samples: int) ->
             group["variance_momentum"] = at.variance_momentum
         elif group.get("is_frozen"):
             for weight in group["params"]:
-                weight.grad = None  # which torch.optim leaves alone
+                weight.grad = None  # which torch.optim does not change
     optimizer.step()
 
 
@@ -333,13 +334,13 @@ def _decay_square(square: list[Tensor], gradients: list[Tensor], decay: float, s
 
 
 def _rounded(variance_momentum: float) -> float:
-    """To fp32, as CNTK does where it decays squares; it moves 1 - q of the default by up to 1 %."""
+    """Rounded to fp32, as CNTK does where it decays squares; it changes 1 - q of the default by up to 1 %."""
     return float(np.float32(variance_momentum))
 
 
 def _clip(gradients: list[Tensor], spec: OptimizerSpec) -> None:
-    """Limit every element, or the norm of every parameter's gradient."""
-    limit = spec.clip_per_sample  # CNTK limits the sum to N times this, so the mean to this
+    """Clip every element, or the norm of every parameter's gradient."""
+    limit = spec.clip_per_sample  # CNTK limits the sum to N times this, that is, the mean to this
     if spec.clip_by == "truncation":
         torch._foreach_clamp_min_(gradients, -limit)
         torch._foreach_clamp_max_(gradients, limit)
@@ -347,12 +348,12 @@ def _clip(gradients: list[Tensor], spec: OptimizerSpec) -> None:
         factors = torch._foreach_norm(gradients)
         torch._foreach_reciprocal_(factors)
         torch._foreach_mul_(factors, limit)
-        torch._foreach_clamp_max_(factors, 1.0)  # also where the norm is 0 and its inverse infinite
+        torch._foreach_clamp_max_(factors, 1.0)  # also if the norm is 0 and its inverse infinite
         torch._foreach_mul_(gradients, factors)
 
 
 def _soft_threshold(weights: list[Tensor], threshold: float) -> None:
-    """Move every weight towards 0 by `threshold`, and those that are nearer onto it."""
+    """Move every weight towards 0 by `threshold`; those closer to 0 become 0."""
     near = torch._foreach_clamp_max(weights, threshold)
     torch._foreach_clamp_min_(near, -threshold)
     torch._foreach_sub_(weights, near)

@@ -1,9 +1,9 @@
-"""How unlike the training images an image is: a distance in the space of features, for "none of these".
+"""How different an image is from the training images: a distance in feature space, for "none of these".
 
 Each class is a normal distribution around its mean, all with the same covariance (Lee et al. 2018, "A Simple Unified
 Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks"), on features of length 1 (Mueller and Hein
-2025, "Mahalanobis++"). The covariance is that of probabilistic PCA (Tipping and Bishop 1999): R directions have a
-variance of their own, all others one between them. So little is stored, and few images are enough.
+2025, "Mahalanobis++"). The covariance is that of probabilistic PCA (Tipping and Bishop 1999): R directions have their
+own variance, all others share one. This needs little storage, and few images.
 
 Legend: N images, K classes, D features, R directions.
 """
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Measured on EfficientNet-Lite0's 1,280 features of flowers, ants and bees: 16 to 256 do as well, and shrinking by a
-# half helps with strangers that are close. No command here repeats that; docs/explanation/trust.md has what is found.
+# Measured on EfficientNet-Lite0's 1,280 features of flowers, ants and bees: 16 to 256 do equally well, and shrinking by
+# a half helps with similar foreign images. No command here repeats that; docs/explanation/trust.md has the results.
 MOST_DIRECTIONS = 64
 SHRINKAGE = 0.5  # of each variance towards the mean of all
 _FLOOR = 1e-6  # of the variance of features of length 1, beside the mean of all: what fp32 tells from nothing
@@ -40,13 +40,13 @@ class OutlierDetector(nn.Module):
         # F.normalize has an Expand in ONNX, and the norm a ReduceL2: onnxruntime's symbolic_shape_infer (1.31) knows no
         # shape behind that or behind the ReduceMin below, and stops at the next division.
         f_ND = f_ND / f_ND.square().sum(1, keepdim=True).sqrt().clamp(min=1e-12)
-        if len(means_KD) == 1:  # images of one kind are close together: what they have in common would hide the rest
+        if len(means_KD) == 1:  # images of one kind are close together: their common part would hide the rest
             f_ND, means_KD = f_ND - means_KD, torch.zeros_like(means_KD)
         weights_R = 1 - self.rest / self.variances_R
         f_NR, means_KR = f_ND @ self.directions_RD.T, means_KD @ self.directions_RD.T
         own_N1 = (
             f_ND.square().sum(1, keepdim=True) - f_NR.square() @ weights_R[:, None]
-        )  # quantizers of ONNX files take no vectors
+        )  # quantizers of ONNX files do not accept vectors
         own_K = means_KD.square().sum(1) - (means_KR.square() * weights_R).sum(1)
         both_NK = f_ND @ means_KD.T - (f_NR * weights_R) @ means_KR.T
         squared_NK = (own_N1 - 2 * both_NK + own_K) / (self.rest * means_KD.shape[1])
@@ -55,7 +55,8 @@ class OutlierDetector(nn.Module):
 
 
 def fit_outliers(features_ND: Tensor, labels_N: Tensor) -> OutlierDetector:
-    """The detector for these images; a class without any has the mean of all. The same features give the same bits."""
+    """The detector fitted to these images; a class without images has the mean of all. The same features give the same
+    bits."""
     f_ND = F.normalize(features_ND.flatten(1).float())
     classes, members_NK = int(labels_N.max()) + 1, F.one_hot(labels_N).float()
     counts_K1 = members_NK.sum(0)[:, None]
@@ -64,7 +65,7 @@ def fit_outliers(features_ND: Tensor, labels_N: Tensor) -> OutlierDetector:
     freedom = max(len(f_ND) - classes, 1)
     rank = min(MOST_DIRECTIONS, freedom // 2, f_ND.shape[1] // 2)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # svd_lowrank begins with random directions
+        torch.manual_seed(0)  # svd_lowrank starts from random directions
         _, spread_R, directions_DR = torch.svd_lowrank(residuals_ND, q=min(rank + 8, *f_ND.shape), niter=4)
     variances_R, directions_RD = spread_R[:rank].square() / freedom, directions_DR.T[:rank].contiguous()
     width, total = f_ND.shape[1], residuals_ND.square().sum() / freedom

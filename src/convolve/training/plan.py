@@ -1,4 +1,4 @@
-"""What is known of the steps of an epoch before it begins: samples, shards, step sizes, reports."""
+"""The steps of an epoch, known before it begins: samples, shards, step sizes, reports."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from convolve.training.schedule import StepSize, step_size
 from convolve.training.snapshot import Position
 from convolve.training.workers import Shard, Workers
 
-Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as the network sees them, labels_N
+Batch = tuple[torch.Tensor, torch.Tensor]  # images_NCHW as network input, labels_N
 
 
 class Loader(Protocol):
-    """What the trainer asks of data: a shard of the batches of any epoch, from any one on."""
+    """What the trainer needs of data: a shard of the batches of any epoch, from any batch on."""
 
     @property
     def samples(self) -> int: ...
@@ -33,9 +33,9 @@ class Loader(Protocol):
 
 
 class PlannedStep(NamedTuple):
-    """A step on so many `samples`, of all workers together, of which this one has a shard.
+    """A step on `samples` images of all workers together, of which this one has a shard.
 
-    shown: the step size of a full batch, for the report after this step; None: there is no report.
+    shown: the step size of a full batch, for the report after this step; None: no report.
     """
 
     samples: int
@@ -52,7 +52,7 @@ class Plan:
     plateau: Plateau | None
 
     def steps(self, at: Position) -> list[PlannedStep]:
-        """All steps of the epoch at hand, those included that are behind."""
+        """All steps of the present epoch, including past ones."""
         sizes = self.loader.sizes(at.epoch)
         report_every = self.recipe.run.report_batches or max(1, min(100, len(sizes) // 10))
         report_first = self.recipe.run.report_first_batches
@@ -66,25 +66,25 @@ class Plan:
         return steps
 
     def size(self, batch_size: int, samples_seen: int) -> StepSize:
-        """The step size for so many samples after `samples_seen`."""
+        """The step size for this many samples after `samples_seen`."""
         recipe, samples = self.recipe, self.loader.samples
         total = samples * recipe.run.epochs
         size = step_size(recipe.optimizer, recipe.schedule, samples_seen, batch_size, samples, total_samples=total)
         return size.times(self.plateau.factor) if self.plateau else size
 
     def shown(self, epoch: int, samples_seen: int) -> StepSize:
-        """That of the step before `samples_seen`, had its batch been a full one: what a log should show."""
+        """The step size of the last step before `samples_seen`, as if for a full batch: what logs show."""
         return self.size(self.recipe.run.batch_size(epoch), samples_seen - 1)
 
     def has_ended(self, at: Position) -> bool:
-        """Whether there is no epoch to come, or the learning rate has fallen below its limit."""
+        """Whether no epoch remains, or the learning rate has fallen below its limit."""
         run, schedule = self.recipe.run, self.recipe.schedule
         lr_per_sample = self.size(run.batch_size(at.epoch), at.samples_seen).lr_per_sample
         return at.epoch >= run.epochs or lr_per_sample < schedule.min_lr_per_sample
 
 
 def diverged(when: str, epoch: int, size: StepSize) -> TrainingError:
-    """What to say of a loss that is not finite, in `epoch` (from 0)."""
+    """The error message for a loss that is not finite, in `epoch` (from 0)."""
     return TrainingError(
         f"the loss is not finite {when} (epoch {epoch + 1}), at learning rate {size.lr:g} on the mean gradient; lower "
         "schedule.learning_rates, or limit the gradient with optimizer.clip_per_sample, and start over with --restart"

@@ -1,4 +1,4 @@
-"""Which arithmetic a run computes in, and the self-test by which "auto" decides."""
+"""The precision of a run, and the self-test by which "auto" chooses it."""
 
 import math
 import platform
@@ -16,29 +16,29 @@ from convolve.errors import UsageError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# bf16 keeps 8 bits of mantissa. The gradients of a sound implementation stay within 2 to 4 % of fp32 (ConvNet_MNIST,
+# bf16 keeps 8 bits of mantissa. The gradients of a correct implementation are within 2 to 4 % of fp32's (ConvNet_MNIST,
 # six seeds); the faults reported for some strides (pytorch #169688, #163347) are wrong by the size of the value itself.
 _GRADIENT_TOLERANCE = 0.1
 
-# The fastest of many short rounds is what the processor can do; a large network's few rounds are long enough to tell.
+# The fastest of many short rounds is what the processor can do; a large network's few rounds are long enough.
 _MIN_ROUNDS, _MAX_ROUNDS, _ROUND_SECONDS = 3, 30, 1.0
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision and why it was chosen."""
+    """A precision, and why it was chosen."""
 
     name: str
     reason: str
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """To be entered around each forward pass, one after the other."""
+        """A context for each forward pass."""
         return nullcontext() if self.name == "fp32" else torch.autocast(device.type, dtype=_DTYPES[self.name])
 
 
 @contextmanager
 def whole_fp32() -> Iterator[None]:
-    """Convolutions of fp32 numbers in fp32: GPUs since Ampere would round them to the 10 bits of TF32."""
+    """Compute fp32 convolutions in full fp32: GPUs since Ampere would otherwise round them to TF32's 10 bits."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -58,7 +58,7 @@ class LossScale:
     good_steps: int = 0
 
     def unscale(self, gradients: list[torch.Tensor]) -> bool:
-        """Undo the scaling in place. False: the gradients overflowed, and this update must be left out."""
+        """Undo the scaling in place. False: the gradients overflowed, and this update must be skipped."""
         torch._foreach_mul_(gradients, 1 / self.scale)
         finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
         self.good_steps = self.good_steps + 1 if finite else 0
@@ -70,9 +70,9 @@ class LossScale:
 
 
 def has_bf16_instructions() -> bool | None:
-    """Whether this processor multiplies bf16 in hardware; without it bf16 is many times slower. None: it is not known.
+    """Whether this processor multiplies bf16 in hardware; without that, bf16 is many times slower.
 
-    AVX512-BF16 and AMX mean that it does. Other kinds of processors, and other systems, do not say.
+    None: unknown. AVX512-BF16 or AMX mean that it does. Other kinds of processors, and other systems, do not say.
     """
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -81,18 +81,18 @@ def has_bf16_instructions() -> bool | None:
     return "avx512_bf16" in flags or "amx_bf16" in flags if platform.machine() == "x86_64" else None
 
 
-Gradients = Callable[["Precision"], list[torch.Tensor]]  # those of one step, in a precision
+Gradients = Callable[["Precision"], list[torch.Tensor]]  # the gradients of one step, in some precision
 
 
 def choose_precision(asked: str, module: nn.Module, images_NCHW: torch.Tensor, device: torch.device) -> Precision:
-    """`asked`, or for "auto" the fastest arithmetic whose gradients for `module` and `images_NCHW` are right."""
+    """`asked`, or for "auto" the fastest precision whose gradients for `module` and `images_NCHW` are correct."""
     return fastest_right(asked, lambda precision: _gradients(module, images_NCHW, precision, device), device)
 
 
 def fastest_right(asked: str, gradients: Gradients, device: torch.device) -> Precision:
-    """`asked`, or for "auto" the fastest arithmetic whose `gradients` are right.
+    """`asked`, or for "auto" the fastest precision whose `gradients` are correct.
 
-    What the processor says of itself decides. Time is asked only where it says nothing: another process may be busy.
+    The processor's features decide. Time is measured only if they are unknown, since other processes may disturb it.
     """
     if asked == "fp16" and device.type != "cuda":
         raise UsageError("run.precision=fp16 needs a CUDA device; use bf16, fp32 or auto here")
@@ -118,12 +118,12 @@ def fastest_right(asked: str, gradients: Gradients, device: torch.device) -> Pre
 
 
 def _speed_of_bf16(gradients: Gradients) -> float:
-    """As a multiple of that of fp32."""
+    """The speed of bf16 as a multiple of that of fp32."""
     seconds = {"fp32": math.inf, "bf16": math.inf}
     rounds, start = 0, time.perf_counter()
     while rounds < _MIN_ROUNDS or (rounds < _MAX_ROUNDS and time.perf_counter() - start < _ROUND_SECONDS):
         rounds += 1
-        for name in ("fp32", "bf16"):  # in turn, so that a busy moment of the machine meets both
+        for name in ("fp32", "bf16"):  # in turn, so that other load on the machine affects both
             began = time.perf_counter()
             gradients(Precision(name, ""))
             seconds[name] = min(seconds[name], time.perf_counter() - began)
@@ -135,10 +135,10 @@ def _gradients(
 ) -> list[torch.Tensor]:
     """The gradients of one step."""
     was_training = module.training
-    module.eval()  # dropout would hide the difference that is looked for
+    module.eval()  # dropout would hide the difference
     with precision.autocast(device):
         logits_NK = module(images_NCHW)
-    # One class for all: the gradients add up. With real labels they cancel, and rounding alone shows as 20 %.
+    # One class for all: the gradients add up. With real labels they cancel, and rounding alone appears as 20 %.
     target_N = torch.zeros(len(logits_NK), dtype=torch.int64, device=device)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     gradients = torch.autograd.grad(F.cross_entropy(logits_NK.float(), target_N), trained)

@@ -1,7 +1,7 @@
-"""A linear head on frozen features: logistic regression whose strength is chosen by cross-validation.
+"""A linear head on frozen features: logistic regression whose regularization is chosen by cross-validation.
 
-All folds and the fit on everything are one problem with one pass over the features a step; docs/decisions.md has the
-times.
+All folds and the fit on all images are solved together, with one pass over the features per step; docs/decisions.md has
+the times.
 """
 
 import inspect
@@ -22,7 +22,8 @@ from convolve.training.folds import fold_numbers
 # Legend: N images, D features, R directions of them, K classes, F folds and all.
 
 FOLDS = 5
-# From strong to weak, each fit starting at the one before; past the best it goes on by one. For features of mean square
+# From strong to weak, each fit starting from the previous one; one more is tried after the best. For features of mean
+# square
 # 1: photographs of 20 to 600 a class came out between 1e-3 and 1e-5; no command here repeats that.
 _STRENGTHS = tuple(10 ** (-half / 2) for half in range(4, 15))
 _STEPS = 25  # of L-BFGS for each strength: the loss left out then stands to 0.001
@@ -31,7 +32,7 @@ _CURVATURE = 0.1  # of the loss of one sample, roughly: p * (1 - p)
 
 
 class Kind(NamedTuple):
-    """What a head says: `loss` of (logits_NK, targets_NK) for each sample, and `answer` of (logits_NK)."""
+    """The kind of a head: `loss` of (logits_NK, targets_NK) for each sample, and `answer` of (logits_NK)."""
 
     loss: Callable[[Tensor, Tensor], Tensor]
     answer: Callable[[Tensor], Tensor]
@@ -46,10 +47,9 @@ KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """logits_NK = features_ND @ weight_KD.T + bias_K, fitted with strength `l2`.
+    """logits_NK = features_ND @ weight_KD.T + bias_K, fitted with L2 penalty `l2`.
 
-    `out_of_fold_NK`: the logarithms of the probabilities (of numbers: the number) that each image gets from the fit
-    that knows nothing of its fold `fold_N`.
+    `out_of_fold_NK`: the log-probabilities (or numbers) of each image by the fit without its fold `fold_N`.
     """
 
     weight_KD: Tensor
@@ -72,17 +72,17 @@ def fit(
 ) -> Probe:
     """The head for `labels`: int64 (N,), of so many `classes`, or float (N, K), which may be soft, several, or numbers.
 
-    `groups_N`: what shares a number stays in one fold. `weights_K`: how much an image of each class counts; the free
-    bias gets their logarithms, as `criterion_for` has them. `l2` None: the strength with the smallest loss of images
-    that were left out. The same arguments give the same bits, with the same number of threads.
+    `groups_N`: images with the same number stay in one fold. `weights_K`: the weight of an image of each class; their
+    logarithms are added to the bias, as in `criterion_for`. `l2` None: the penalty with the smallest loss on left-out
+    images. The same arguments give the same bits, with the same number of threads.
     """
     if not bool(features_ND.isfinite().all()):
-        raise TrainingError("the network gives numbers that are not finite; start from another one")
+        raise TrainingError("the network's output is not finite; start from another one")
     targets_NK = labels.float() if labels.ndim == 2 else F.one_hot(labels, classes or int(labels.max()) + 1).float()
     groups_N = np.arange(len(targets_NK)) if groups_N is None else groups_N
     folds = min(folds, len(np.unique(groups_N)))
     if folds < 2:
-        raise DataError("a head on frozen features needs two images, or two groups of them; bring more")
+        raise DataError("a head on frozen features needs two images, or two groups of images; add more")
     fold_N = fold_numbers(targets_NK.argmax(1).numpy(), groups_N, folds)
     fits = _Fits.of(features_ND, targets_NK, torch.from_numpy(fold_N), KINDS[kind])
     shift_K = torch.zeros(targets_NK.shape[1]) if weights_K is None else weights_K.log()
@@ -96,22 +96,22 @@ def fit(
         weight_KD, bias_K = fits.head()
         answers_NK = fits.kind.answer(left_out_NK + shift_K)
         best_loss, best = loss, Probe(weight_KD, bias_K + shift_K, strength, answers_NK, fold_N)
-    assert best is not None  # there is always a strength
+    assert best is not None  # there is always at least one penalty
     return best
 
 
 @dataclass(eq=False)
 class _Fits:
-    """The fits without each of the folds, and the one on all images, which is the last of them.
+    """The fits without each of the folds, and the last one on all images.
 
-    The features are turned to their principal directions, where each weight can be scaled as steep as the loss is in
-    its direction: L-BFGS then needs some twenty steps in place of hundreds.
+    The features are rotated to their principal directions, where each weight can be scaled to the loss's curvature in
+    its direction: L-BFGS then needs about twenty steps instead of hundreds.
     """
 
     kind: Kind
     fold_N: Tensor
     targets_NK: Tensor
-    share_NF: Tensor  # how much an image counts in each fit, 1 together
+    share_NF: Tensor  # the weight of each image in each fit; they sum to 1
     features_NR: Tensor
     spread_R: Tensor
     directions_DR: Tensor  # float64, divided by the scale of the features
@@ -121,7 +121,7 @@ class _Fits:
 
     @classmethod
     def of(cls, features_ND: Tensor, targets_NK: Tensor, fold_N: Tensor, kind: Kind) -> Self:
-        """None of the fits has taken a step."""
+        """Start fits, before any step."""
         folds = int(fold_N.max()) + 1
         share_NF = (fold_N[:, None] != torch.arange(folds + 1)).float()
         exact_ND = features_ND.double()
@@ -136,7 +136,7 @@ class _Fits:
         )  # fmt: skip
 
     def take_steps(self, l2: float) -> None:
-        """Go on to the fits of strength `l2`."""
+        """Continue to the fits with penalty `l2`."""
         steepness_R = (_CURVATURE * self.spread_R + l2).sqrt()
         scaled_FKR, bias_FK = (self.weight_FKR * steepness_R).requires_grad_(), self.bias_FK.requires_grad_()
         steps = _Steps(
@@ -157,12 +157,12 @@ class _Fits:
         self.weight_FKR, self.bias_FK = scaled_FKR.detach() / steepness_R, bias_FK.detach()
 
     def left_out_NK(self) -> Tensor:
-        """The logits of each image, of the fit that has not seen it."""
+        """The logits of each image by the fit without it."""
         logits_NFK = self._logits(self.features_NR, self.weight_FKR, self.bias_FK)
         return logits_NFK[torch.arange(len(self.fold_N)), self.fold_N]
 
     def head(self) -> tuple[Tensor, Tensor]:
-        """(weight_KD, bias_K) of the fit on all images, for features as they are."""
+        """(weight_KD, bias_K) of the fit on all images, for unscaled features."""
         weight_KD = self.weight_FKR[-1].double() @ self.directions_DR.T
         return weight_KD.float(), (self.bias_FK[-1] - weight_KD @ self.mean_D).float()
 

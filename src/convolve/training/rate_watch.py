@@ -1,4 +1,4 @@
-"""Says once when a training has become slow: other processes, a throttled processor, or images that come late."""
+"""Warns once when a training has become slow: other processes, a throttled processor, or images that arrive late."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from convolve.environment import idle_cores, usable_cores
 if TYPE_CHECKING:
     from convolve.training.trainer import Trainer
 
-SECONDS = 5.0  # of training between two looks: shorter ones measure luck
+SECONDS = 5.0  # of training between two measurements: shorter ones measure noise
 SLOW = 0.5  # of the best rate so far on images of the same size
 
 
 class RateWatch:
-    """`due` is the time of training, in seconds, from which on `look` has something to look at."""
+    """`due` is the training time, in seconds, at which `look` measures next."""
 
     def __init__(self) -> None:
         self.due = SECONDS
@@ -22,7 +22,7 @@ class RateWatch:
         self._since: tuple[tuple[int, ...], int, float, float] | None = None  # size, samples, seconds, waited
 
     def watch(self, trainer: Trainer, size: tuple[int, ...]) -> None:
-        """Tell of a training that has become slow; `size` is that of its images."""
+        """Report once that a training has become slow; `size` is that of its images."""
         at, metrics, session = trainer.position, trainer.metrics, trainer.session
         seconds, waited = at.train_seconds + metrics.seconds, at.wait_seconds + metrics.wait_seconds
         threads = session.threads if session.device.type == "cpu" else 0
@@ -31,9 +31,10 @@ class RateWatch:
             trainer.callback("note", {"message": message})
 
     def look(self, size: tuple[int, ...], samples: int, seconds: float, waited: float, threads: int) -> str | None:
-        """What to tell, once a training of so many `seconds`, of which it `waited` for images, has become slow."""
+        """A warning, if a training has become slow after this many `seconds`, of which it `waited` for images;
+        otherwise nothing."""
         since, self._since, self.due = self._since, (size, samples, seconds, waited), seconds + SECONDS
-        if since is None or since[0] != size:  # images of progressive resizing are slower as they grow
+        if since is None or since[0] != size:  # progressive resizing is slower with larger images
             return None
         rate, wait_fraction = (samples - since[1]) / (seconds - since[2]), (waited - since[3]) / (seconds - since[2])
         best = self._best[size] = max(rate, self._best.get(size, 0.0))

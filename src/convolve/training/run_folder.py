@@ -1,19 +1,20 @@
 """The run folder: everything about one training, in files that a person can open.
 
-state.json              "new", "running", "finished" or "reported": how far the run is, and that the files below are its
+state.json              "new", "running", "finished" or "reported": the progress of the run, to which the files below
+belong
 recipe.json             the resolved recipe; `convolve train RUN/recipe.json` accepts it back
 start.json              decided at the start: precision, threads, device, data and its fingerprint; versions, hardware
-metrics.jsonl           one line an event: "start", "progress", "epoch", "resume", "end"
+metrics.jsonl           one line per event: "start", "progress", "epoch", "resume", "end"
 checkpoints/            see checkpoint.py
 from/                   the imported network that the training started from, if there is one, in the form of model/
-teacher/                the network that it learns from beside the labels, if there is one, in the form of model/
+teacher/                the teacher network, if there is one, in the form of model/
 model/                  the Model artifact
-evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numbers_NK); of M mistakes kept_indices_M
-                        and kept_images_MHWC
+evaluation.safetensors  the last evaluation: labels_N, probabilities_NK (or numbers_NK); for M errors, kept_indices_M
+and kept_images_MHWC
 result.json             the final figures
 report.html
 job                     the --rdzv-id of elastic workers; see `_lock`
-tracking/               what `convolve train --log` keeps, a folder for each tool
+tracking/               the files of `convolve train --log`, a folder for each tool
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from convolve.records import EVENT_NAMES, EVENTS, EpochEvent, Event, Result, Sta
 from convolve.records.reading import from_json, read_record, to_json
 
 if TYPE_CHECKING:
-    from convolve.training.workers import Workers  # which loads torch
+    from convolve.training.workers import Workers  # which would load torch
 
 T = TypeVar("T")
 
@@ -61,10 +62,10 @@ _MEND = "start the run over with --restart"
 
 
 class State(StrEnum):
-    NEW = "new"  # nothing of a run, or leftovers that count for nothing
+    NEW = "new"  # nothing of a run, or leftovers that are ignored
     RUNNING = "running"
     FINISHED = "finished"
-    REPORTED = "reported"  # finished, and report.html tells of it
+    REPORTED = "reported"  # finished, and report.html is about it
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,25 @@ class _Stored:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A small state machine; one file, state.json, says where it stands.
+    """A small state machine; the file state.json has its state.
 
-    Each state is written once all that it promises is there: a process that is killed before leaves the earlier state,
-    from which the same command goes on. `restart`: what an earlier run left gives way as soon as the new one begins.
+    Each state is written when everything that it implies is on disk: a process killed before that leaves the earlier
+    state, from which the same command resumes. `restart`: the files of an earlier run are removed as soon as the new
+    one begins.
     """
 
     path: Path
     restart: bool = False
-    owner: str = ""  # the name of elastic workers, and of this start of theirs
+    owner: str = ""  # the name of elastic workers, and of their present start
 
     @classmethod
     @contextmanager
     def claim(cls, path: Path, restart: bool, reports: bool, workers: Workers | None = None) -> Iterator[RunFolder]:
-        """The folder for a run that is to start or to go on there; other processes are kept out of it meanwhile.
+        """The folder for a run that starts or resumes there; it is locked meanwhile.
 
-        What a killed process left half-written is removed. A finished run is refused, unless it lacks the report and
-        this process `reports`; so are strangers' files and links. Nothing of an earlier run is removed yet: whatever
-        else is wrong is found first. Of several workers, the first one does all this.
+        Half-written files of killed processes are removed. A finished run is refused, unless it lacks the report and
+        this process `reports`; so are links and files that do not belong to a run. Nothing of an earlier run is removed
+        yet, since other errors may be found first. Of several workers, the first one does all this.
         """
         owner = f"{workers.job}\n{secrets.token_hex(8)}" if workers and workers.job else ""
         folder = cls(path, restart, owner)
@@ -99,13 +101,13 @@ class RunFolder:
             yield folder
             return
         if always_utf8(str(path)) != str(path):
-            raise UsageError(f"{path} is not UTF-8, without which safetensors opens no file; choose another --out")
+            raise UsageError(f"{path} is not valid UTF-8, which safetensors needs to open files; choose another --out")
         with folder._lock(workers.timeout_seconds if workers else 0):
             folder._refuse_links()
             if (path / "state.json").exists():
                 for place in (path, *map(path.joinpath, _FOLDERS)):
                     sweep(place)
-            else:  # whatever else is here may be a stranger's
+            else:  # everything else here may be somebody else's
                 sweep(path, "state.json")
             folder._refuse_strangers(reports)
             if folder.owner:
@@ -122,8 +124,8 @@ class RunFolder:
 
     @contextmanager
     def _lock(self, patience_seconds: float) -> Iterator[None]:
-        """Others are kept out. Worker 0 of an earlier start of these elastic workers may be at work here, on a host
-        that is stopped or cut off: it is waited for, then passed over, and finds that before it writes again."""
+        """Lock the folder. Worker 0 of an earlier start of these elastic workers may still be working here, on a host
+        that is stopped or cut off: after a wait its lock is ignored, which it notices before it writes again."""
         limit = time.monotonic() + patience_seconds
         with ExitStack() as lock:
             while True:
@@ -145,9 +147,11 @@ class RunFolder:
             return ""
 
     def require_own(self) -> None:
-        """Elastic workers that others have passed over end here."""
+        """End elastic workers that others have replaced."""
         if self.owner and self._owner() != self.owner:
-            raise TrainingError(f"other hosts of this job go on in {self.path}, as they did not hear of this one")
+            raise TrainingError(
+                f"other hosts of this job continue in {self.path}, since they got no answer from this one"
+            )
 
     @property
     def state(self) -> State:
@@ -166,14 +170,14 @@ class RunFolder:
 
     @property
     def resumes(self) -> bool:
-        """Whether a run is there that is to go on; one that is finished may lack its report."""
+        """Whether there is a run to resume; a finished one may lack its report."""
         return not self.restart and self.started
 
     def _refuse_links(self) -> None:
-        """A run that comes from elsewhere may hold links, and what is written must land in its folder."""
+        """A run from elsewhere may contain links, and everything written must stay in its folder."""
         kinds = {self.path / name: "file" for name in ("state.json", _JOB, *_FILES)}
         kinds |= {self.path / name: "folder" for name in _FOLDERS}
-        for name in _FOLDERS:  # a tool that keeps track may have links to what is its own
+        for name in _FOLDERS:  # a tracker may use links in its own folder
             found = (Path(above, each) for above, folders, _ in os.walk(self.path / name) for each in folders)
             own = self.path.resolve()
             kinds |= {each: "folder" for each in found if not each.resolve().is_relative_to(own)}
@@ -188,12 +192,12 @@ class RunFolder:
     def _refuse_strangers(self, reports: bool) -> None:
         done = (State.REPORTED,) if reports else (State.FINISHED, State.REPORTED)
         if not self.restart and self.state in done:
-            raise UsageError(f"{self.path} holds a finished run; choose another --out, or train it anew with --restart")
+            raise UsageError(f"{self.path} holds a finished run; choose another --out, or start it over with --restart")
         if not (self.path / "state.json").exists() and any(each.name != _JOB for each in self.path.iterdir()):
-            raise UsageError(f"{self.path} holds other files and no run; choose another --out")
+            raise UsageError(f"{self.path} holds other files, but no run; choose another --out")
 
     def begin(self, recipe: Recipe, start: Start) -> None:
-        """A new run. From the first line on nothing counts of an earlier one, whose files are then removed."""
+        """Begin a new run. From its first line on, an earlier one is void, and its files are removed."""
         self._enter(State.NEW)
         try:
             for name in _FOLDERS:
@@ -208,12 +212,12 @@ class RunFolder:
         self._enter(State.RUNNING)
 
     def finish(self, result: Result) -> None:
-        """Everything is there but the report."""
+        """Everything is written except the report."""
         write_json(self.path / "result.json", to_json(result))
         self._enter(State.FINISHED)
 
     def reported(self) -> None:
-        """report.html is there; of a run that is not finished, that means nothing."""
+        """report.html is written; for a run that is not finished, that has no effect."""
         if self.state is State.FINISHED:
             self._enter(State.REPORTED)
 
@@ -230,7 +234,7 @@ class RunFolder:
             raise DataError(f"{path} is damaged ({error}); {_MEND}") from None
 
     def kept_recipe(self) -> Recipe | None:
-        """The recipe of the unfinished run that goes on here, if there is one."""
+        """The recipe of the unfinished run that is resumed here, if there is one."""
         return self.recipe() if self.resumes else None
 
     def start(self) -> Start:
@@ -250,7 +254,7 @@ class RunFolder:
         if not self.path.exists():
             return UsageError(f"{self.path} does not exist; {way_out}")
         return UsageError(
-            f"{self.path} is not a run folder, or its run never got that far: {name} is missing; {way_out}"
+            f"{self.path} is not a run folder, or its run did not get that far: {name} is missing; {way_out}"
         )
 
     def log(self, event: Event) -> dict[str, Any]:
@@ -280,7 +284,8 @@ class RunFolder:
         return [event for event in self.metrics() if isinstance(event, EpochEvent)]
 
     def last_hosts(self) -> tuple[str, ...]:
-        """Of the workers that last began or went on; empty for a single process, and where nothing can be read."""
+        """The hosts of the workers that last started or resumed; empty for a single process, and if nothing can be
+        read."""
         with suppress(DataError, UsageError):
             starts = [event for event in self.metrics() if isinstance(event, StartEvent)]
             return (starts[-1].hosts or ()) if starts else ()
@@ -297,7 +302,7 @@ class RunFolder:
             raise DataError(f"{self.path / 'metrics.jsonl'}, line {number}, is damaged ({error}); {_MEND}") from None
 
     def metrics_bytes(self) -> int:
-        """The length of metrics.jsonl, kept in each checkpoint so that a resumed run rewrites no event twice."""
+        """The length of metrics.jsonl, stored in each checkpoint so that a resumed run writes no event twice."""
         path = self.path / "metrics.jsonl"
         return path.stat().st_size if path.exists() else 0
 
@@ -306,6 +311,6 @@ class RunFolder:
         if not path.exists():
             return
         try:
-            os.truncate(path, min(length_bytes, path.stat().st_size))  # after a power cut it may be the shorter one
+            os.truncate(path, min(length_bytes, path.stat().st_size))  # after a power failure it may be shorter
         except OSError as error:
             raise cannot_write(path, error) from error

@@ -1,4 +1,4 @@
-"""Step sizes: what a recipe says about learning rate and momentum, turned into numbers for one batch.
+"""Step sizes: a recipe's learning rate and momentum as numbers for one batch.
 
 Pure functions over values. The arithmetic is CNTK's (Python API 2.7, `learning_parameter_schedule` and
 `momentum_schedule`), checked against traces of the real CNTK in tests/training/test_optimizers.py.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepSize:
-    """What one update needs, for a batch of N samples.
+    """The step size of one update, for a batch of N samples.
 
     lr: the learning rate; multiplies the gradient of the mean loss; equals N * lr_per_sample.
     lr_per_sample: multiplies the gradient of the loss summed over the batch (CNTK's count).
@@ -37,7 +37,7 @@ class StepSize:
     variance_momentum: float
 
     def times(self, factor: float) -> StepSize:
-        """The same with another learning rate."""
+        """The same step with another learning rate."""
         return replace(self, lr=self.lr * factor, lr_per_sample=self.lr_per_sample * factor)
 
 
@@ -49,10 +49,10 @@ def step_size(
     samples_per_epoch: int,
     total_samples: int,
 ) -> StepSize:
-    """The step for the batch of `batch_size` samples that comes after `samples_seen`.
+    """The step for a batch of `batch_size` samples after `samples_seen`.
 
-    `batch_size` is the actual one: a short last batch has its own momentum and, unless the rate is meant for the
-    mean gradient, its own smaller rate.
+    `batch_size` is the actual size: a short last batch has its own momentum and, unless the rate is for the mean
+    gradient, a smaller rate.
     """
     rate = learning_rate(schedule, samples_seen, samples_per_epoch, total_samples)
     reference_batch_size = schedule.reference_batch_size or batch_size
@@ -66,11 +66,11 @@ def step_size(
 
 
 def learning_rate(schedule: ScheduleSpec, samples_seen: int, samples_per_epoch: int, total_samples: int) -> float:
-    """The rate in the schedule's own unit (see `ScheduleSpec.reference_batch_size`) once `samples_seen` are behind."""
+    """The rate in the schedule's own unit (see `ScheduleSpec.reference_batch_size`) after `samples_seen`."""
     if schedule.kind == "steps":
         return value_at(schedule.learning_rates, samples_seen, schedule.period_samples or samples_per_epoch)
     peak, warmup, final = schedule.learning_rates[0], schedule.warmup_fraction, schedule.final_fraction
-    progress = min(samples_seen / max(total_samples, 1), 1.0)  # of 0 epochs, none
+    progress = min(samples_seen / max(total_samples, 1), 1.0)  # without epochs, none
     if progress < warmup:
         return peak * progress / warmup
     fallen = (progress - warmup) / (1 - warmup) if warmup < 1 else 0.0
@@ -91,20 +91,20 @@ def momentum(
 
 
 def value_at(steps: Steps, samples_seen: int, period_samples: int) -> float:
-    """The entry of `steps` for the period in which sample number `samples_seen` (from 0) falls; the last one holds."""
+    """The entry of `steps` for the period of sample number `samples_seen` (from 0); the last one stays."""
     return steps[min(samples_seen // period_samples, len(steps) - 1)]
 
 
 def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropout: bool) -> None:
-    """Give the layers of `network` what the recipe says of them for `epoch`."""
-    from torch import nn  # the report shows schedules, and needs no torch
+    """Apply the recipe's per-epoch values for `epoch` to the layers of `network`."""
+    from torch import nn  # the report shows schedules without torch
 
     if sets_dropout:
         for layer in network.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = value_at(spec.dropout, epoch, 1)
     constants = spec.batch_norm_time_constants
-    if any(constants[: epoch + 1]):  # once one was other than 0, they all hold
+    if any(constants[: epoch + 1]):  # once a value was not 0, all of them apply
         for layer in network.modules():
             if hasattr(layer, "normalization_time_constant_samples"):
                 vars(layer)["normalization_time_constant_samples"] = value_at(constants, epoch, 1)
@@ -113,7 +113,8 @@ def set_epoch_values(network: nn.Module, spec: ModelSpec, epoch: int, sets_dropo
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """A stretch of training and its step for a full batch, as three toolkits count it; None: no such optimizer there.
+    """A stretch of training and its step for a full batch, in the units of three toolkits; None: it has no such
+    optimizer.
 
     CNTK: the rate on the summed gradient, whether the gradient is weighted by 1 - momentum (unit gain), and the
     momentum as a time constant in samples (0: none). PyTorch and Caffe: for a loss that is the mean over the batch.
@@ -145,12 +146,12 @@ COUNTERPARTS: dict[str, tuple[str | None, str | None]] = {
     "adadelta": ("Adadelta", "AdaDelta"),
     "adam": ("Adam", "Adam"),
     "fsadagrad": (None, None),
-    "muon": (None, None),  # torch.optim's keeps no norms and takes matrices alone
+    "muon": (None, None),  # torch.optim's version keeps no norms and accepts only matrices
 }
 
 
 def schedule_rows(recipe: Recipe, samples_per_epoch: int) -> list[ScheduleRow]:
-    """Every stretch of constant step size; for one-cycle and cosine each epoch, with the rate in its middle."""
+    """Every stretch of constant step size; for one-cycle and cosine every epoch, with the rate in its middle."""
     total_samples = recipe.run.epochs * samples_per_epoch
     starts = [start for start in _starts(recipe, samples_per_epoch) if start < total_samples]
     rows = []
@@ -173,11 +174,11 @@ def _starts(recipe: Recipe, samples_per_epoch: int) -> list[int]:
 
 
 def _row(optimizer: OptimizerSpec, size: StepSize, n: int, from_epoch: float, to_epoch: float) -> ScheduleRow:
-    """`size` in the three counts.
+    """`size` in the units of the three toolkits.
 
     CNTK's documentation gives, for a classic rate eta, momentum mu and batch size n, with unit gain:
     lr_per_sample = eta / n / (1 - mu) and T = -n / ln(mu). Solved for eta: `_classic_lr`.
-    CNTK's L2 counts per sample on the summed gradient, theirs on the mean gradient: the same number.
+    CNTK's L2 is per sample on the summed gradient, theirs on the mean gradient: the same number.
     """
     is_torchs = optimizer.name.startswith(PREFIX)
     beta = 0.0 if is_torchs or optimizer.name in ("sgd", "adagrad", "adadelta") else size.momentum
@@ -209,8 +210,8 @@ def _torch_weight_decay(optimizer: OptimizerSpec) -> float:
 
 def _classic_lr(optimizer: OptimizerSpec, size: StepSize, beta: float) -> float:
     """The rate of an optimizer without unit gain that takes the same step on the mean gradient."""
-    if optimizer.name == "adam":  # the others' Adam weights the gradient by 1 - beta, always
+    if optimizer.name == "adam":  # the others' Adam always weights the gradient by 1 - beta
         return size.lr_per_sample if optimizer.unit_gain else size.lr_per_sample / (1 - beta)
-    if optimizer.name in ("adagrad", "adadelta"):  # their ratio does not see the batch size; CNTK's rate does
+    if optimizer.name in ("adagrad", "adadelta"):  # unlike CNTK's, independent of the batch size
         return size.lr_per_sample
     return size.lr * (1 - beta) if optimizer.unit_gain else size.lr

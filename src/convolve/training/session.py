@@ -1,4 +1,4 @@
-"""What a run decides when it starts, and keeps to its end: device, threads, precision, and what it is trained on."""
+"""What a run decides at its start and keeps to its end: device, threads, precision, and what it is trained on."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -36,7 +36,7 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class Session:
-    """`start` is what start.json holds of it; only the threads may be others when other workers go on with the run."""
+    """`start` is its record in start.json; only the threads may differ if other workers resume the run."""
 
     device: torch.device
     precision: Precision
@@ -54,9 +54,9 @@ def begin_session(
     trained_on: TrainedOn,
     first_images: Callable[[], torch.Tensor],
 ) -> Session:
-    """What the run in `folder` decided, if it is this one and goes on; else the decisions of now, written down there.
+    """The decisions of the run in `folder`, if this run resumes it; otherwise new decisions, which are written there.
 
-    The first of several `workers` decides for all. `first_images` are those that the precision is tested with.
+    The first of several `workers` decides for all. `first_images` are used to test the precision.
     """
     device = next(network.parameters()).device
     _require_same(recipe, trained_on, workers)
@@ -78,14 +78,15 @@ def begin_session(
         )  # fmt: skip
         folder.begin(recipe, start)
     start = from_json(Start, workers.broadcast(to_json(start)))
-    torch.manual_seed(recipe.run.seed + workers.rank)  # for dropout; the data has generators of its own
+    torch.manual_seed(recipe.run.seed + workers.rank)  # for dropout; the data has its own generators
     if recipe.run.initial_values == "cntk":
         draw_masks(network, recipe.run.seed, workers.size, workers.rank)
     return Session(device, Precision(start.precision, start.precision_reason), start.threads, start)
 
 
 def choose_threads(run: RunSpec, workers: Workers, folder: RunFolder) -> int:
-    """As the recipe says, or this worker's part of the cores, or as the run began, or the cores that are idle now."""
+    """The number of threads: as in the recipe, or this worker's part of the cores, or as at the run's start, or the
+    cores that are idle now."""
     if run.threads or workers.threads:
         return run.threads or workers.threads
     return folder.start().threads if folder.resumes else idle_cores()
@@ -104,12 +105,12 @@ def choose_device(name: str, workers: Workers) -> torch.device:
     if kind == "cpu":
         return torch.device(name)
     if workers.size == 1:
-        torch.cuda.set_device(int(index or 0))  # whose random generator a checkpoint holds
+        torch.cuda.set_device(int(index or 0))  # whose random generator is part of a checkpoint
         return torch.device(name)
     if index or workers.local_rank >= torch.cuda.device_count():
         raise UsageError(
-            f"each worker takes a GPU of its own, this one number {workers.local_rank} of {torch.cuda.device_count()} "
-            f"on this host, run.device={name}; say cuda or cpu, or start fewer workers"
+            f"each worker needs its own GPU, this one number {workers.local_rank} of {torch.cuda.device_count()} "
+            f"on this host, run.device={name}; set cuda or cpu, or start fewer workers"
         )
     torch.cuda.set_device(workers.local_rank)
     return torch.device("cuda", workers.local_rank)
@@ -132,9 +133,9 @@ def _prepare_torch(threads: int) -> None:
 
 
 def _without_patience(recipe: Recipe) -> Recipe:
-    """The recipe without what changes no weight."""
+    """The recipe without settings that do not change the weights."""
     distributed = replace(recipe.distributed or DistributedSpec(), timeout_seconds=DistributedSpec.timeout_seconds)
-    cache = "DIR" if recipe.data.packed_in else recipe.data.cache  # the packed cache may move
+    cache = "DIR" if recipe.data.packed_in else recipe.data.cache  # the packed cache may be moved
     return replace(recipe, data=replace(recipe.data, skip_unreadable=False, cache=cache), distributed=distributed)
 
 
@@ -150,6 +151,6 @@ def _refuse_changes(
         changes.append("the mean image (its fingerprint differs)")
     if changes:
         raise ResumeRefusedError(
-            f"{folder.path} holds a run with other settings: {'; '.join(changes)}; "
-            "give the same ones to go on with it, another --out, or --restart"
+            f"{folder.path} holds a run with other settings: {'; '.join(changes)}; give the same settings to resume "
+            f"it, another --out, or --restart"
         )

@@ -1,4 +1,4 @@
-"""Everything that changes while a run goes on, and its way into a checkpoint and back."""
+"""Everything that changes during a run, and its way into a checkpoint and back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Position:
-    """How far the run is: `batch` batches into `epoch` (from 0), `step` updates and `samples_seen` in all."""
+    """The progress of the run: `batch` batches into `epoch` (from 0), `step` updates and `samples_seen` in all."""
 
     epoch: int = 0
     batch: int = 0
@@ -39,11 +39,11 @@ class Position:
 
 @dataclass
 class EpochMetrics:
-    """Sums over the epoch at hand."""
+    """Sums over the present epoch."""
 
     samples: int = 0
     loss_sum: float = 0.0
-    counts: list[float] = field(default_factory=list)  # of what the criterion counts, under its names
+    counts: list[float] = field(default_factory=list)  # the criterion's counts, under their names
     seconds: float = 0.0
     wait_seconds: float = 0.0
 
@@ -52,12 +52,12 @@ class EpochMetrics:
         self.counts = [before + new for before, new in zip(self.counts or [0.0] * len(counts), counts, strict=True)]
 
     def _means(self, names: Sequence[str]) -> tuple[float | None, dict[str, float] | None]:
-        """(of the errors, of the nodes that the training reports)."""
+        """The means of (errors, nodes that the training reports)."""
         means = {name: count / self.samples for name, count in zip(names, self.counts, strict=True)}
         return means.pop(ERROR, None), means or None
 
     def progress_event(self, at: Position, size: StepSize, names: Sequence[str]) -> ProgressEvent:
-        """What is logged within the epoch."""
+        """The event logged within the epoch."""
         error, nodes = self._means(names)
         return ProgressEvent(
             epoch=at.epoch + 1, batch=at.batch, step=at.step, samples_seen=at.samples_seen,
@@ -69,7 +69,7 @@ class EpochMetrics:
         self, at: Position, found: Evaluation | None, name: str, counted: Sequence[str], *, lr: float,
         evaluation_seconds: float,
     ) -> EpochEvent:  # fmt: skip
-        """What is logged of the epoch that ends, with what was `found` on the set called `name`, if anything."""
+        """The event logged at the end of the epoch, with the metrics `found` on the set called `name`, if any."""
         figures = found.figures | {"loss": found.loss} if found else {}
         known: dict[str, Any] = {f"{name}_{figure}": value for figure, value in figures.items()}
         held_out = {key: value for key, value in known.items() if key in EpochEvent.__annotations__}
@@ -84,18 +84,18 @@ class EpochMetrics:
 
 
 class Snapshot(NamedTuple):
-    """The state of a run as a checkpoint holds it. `values` is everything that is not a tensor, and JSON."""
+    """The state of a run, as stored in a checkpoint. `values` is everything that is not a tensor, as JSON values."""
 
     tensors: dict[str, torch.Tensor]
     values: dict[str, Any]
 
     def copy(self) -> Snapshot:
-        """One that the training does not go on to change."""
+        """A copy that further training does not change."""
         return Snapshot({name: tensor.detach().clone() for name, tensor in self.tensors.items()}, self.values)
 
 
 def take_snapshot(trainer: Trainer, without: str = "") -> Snapshot:
-    """The state of `trainer`, the random generators of all workers included: every one of them has to ask.
+    """The state of `trainer`, including the random generators of all workers, so every worker must call this.
 
     Of its extras, the one called `without` is left out.
     """
@@ -119,7 +119,7 @@ def take_snapshot(trainer: Trainer, without: str = "") -> Snapshot:
 
 
 def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
-    """The inverse of `take_snapshot`; the generators of a worker that it knows nothing of stay as they are."""
+    """The inverse of `take_snapshot`; the generators of a worker that it does not contain stay unchanged."""
     tensors, values = snapshot
     trainer.network.load_state_dict(part_of(tensors, "module."))
     load_state_tensors(trainer.optimizer, part_of(tensors, "optimizer."))
@@ -131,7 +131,7 @@ def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
         if name != without:
             extra.restore(part_of(tensors, f"{name}."), values["extras"][name])
     sums, rank = tensors["sums.of_each"], trainer.workers.rank
-    if len(sums) != trainer.workers.size:  # worker 0 takes them all
+    if len(sums) != trainer.workers.size:  # worker 0 gets all of them
         sums, rank = sums.sum(0)[None], -rank
     trainer.sums.copy_(sums[rank]) if 0 <= rank < len(sums) else trainer.sums.zero_()
     _restore_random(tensors["random.cpu"], trainer.workers.rank, torch.get_rng_state, torch.set_rng_state)
@@ -144,7 +144,7 @@ def restore(trainer: Trainer, snapshot: Snapshot, without: str = "") -> None:
 
 
 def save(trainer: Trainer) -> None:
-    """Write a checkpoint; a run killed at any moment goes on from the newest one to the same bits."""
+    """Write a checkpoint; a run killed at any moment resumes from the newest one with the same result bit for bit."""
     sync = trainer.gradient_sync.state() if trainer.gradient_sync else {}
     tensors, values = take_snapshot(trainer)
     if not trainer.workers.rank:
@@ -155,7 +155,7 @@ def save(trainer: Trainer) -> None:
 
 
 def resume(trainer: Trainer) -> None:
-    """Go back to the newest checkpoint, if there is one, and tell where the training starts."""
+    """Return to the newest checkpoint, if there is one, and report where the training starts."""
     workers, folder = trainer.workers, trainer.folder
     found = None if workers.rank else load_checkpoint(folder.path / "checkpoints")
     tensors, values, warnings = found or ({}, {"metrics_bytes": 0}, [])
@@ -163,7 +163,7 @@ def resume(trainer: Trainer) -> None:
     tensors = workers.broadcast_tensors(tensors)
     before = () if workers.rank else folder.last_hosts()
     if not workers.rank:
-        folder.cut_metrics(values["metrics_bytes"])  # what was logged after the checkpoint happens again
+        folder.cut_metrics(values["metrics_bytes"])  # events logged after the checkpoint will happen again
     if tensors:
         _restore_stored(trainer, Snapshot(tensors, values))
         if trainer.gradient_sync:
@@ -172,7 +172,7 @@ def resume(trainer: Trainer) -> None:
     changed = _changed(before, workers.hosts) if before else {}
     if changed:
         said = "; ".join(f"{what}: {', '.join(hosts)}" for what, hosts in changed.items())
-        warnings.append(f"{said} (workers, by the names of their hosts); {workers.size} go on from step {step}")
+        warnings.append(f"{said} (workers, by the names of their hosts); {workers.size} resume from step {step}")
     for warning in (*warnings, *workers.warnings):  # about damaged checkpoints, workers, clocks
         trainer.callback("warning", {"message": warning})
     if not workers.rank:
@@ -191,14 +191,14 @@ def _changed(before: Sequence[str], now: Sequence[str]) -> dict[str, tuple[str, 
 
 
 def _restore_stored(trainer: Trainer, snapshot: Snapshot) -> None:
-    """`restore` from a file: a whole one may yet be another version's."""
+    """`restore` from a file, which may be of another version even if it is intact."""
     try:
         restore(trainer, snapshot)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{trainer.folder.path / 'checkpoints'} holds no state of this training ({reason}); go on with the version "
-            "of convolve that began it, or start the run over with --restart"
+            f"{trainer.folder.path / 'checkpoints'} does not fit this training ({reason}); resume with the version "
+            f"of convolve that started it, or start the run over with --restart"
         ) from error
 
 
@@ -209,7 +209,7 @@ def part_of(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Te
 def _restore_random(
     states: torch.Tensor, rank: int, get: Callable[[], torch.Tensor], put: Callable[[torch.Tensor], None]
 ) -> None:
-    """`states` of all workers, one after the other."""
+    """Restore `states` of all workers, in the order of ranks."""
     of_each = states.split(len(get()))
     if rank < len(of_each):
-        put(of_each[rank].clone())  # torch takes no view
+        put(of_each[rank].clone())  # torch accepts no view

@@ -1,8 +1,8 @@
-"""When a training is saved inside an epoch, and how it ends where a scheduler takes the machine away.
+"""Saving a training within an epoch, and ending it when a scheduler takes the machine away.
 
-Slurm, Kubernetes and spot machines send SIGTERM, or SIGUSR1 where they are asked to, some time before they end the
-processes. A training then takes its step to the end, on all workers the same one, writes a checkpoint, and ends with
-exit code 75 (EX_TEMPFAIL of sysexits.h: try again later). Where nothing is to be saved it ends at once.
+Slurm, Kubernetes and spot machines send SIGTERM, or SIGUSR1 if asked to, some time before they end the processes. A
+training then completes its step, on all workers the same one, writes a checkpoint, and ends with exit code 75
+(EX_TEMPFAIL of sysexits.h: try again later). If there is nothing to save, it ends at once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CHECK_SECONDS = 1.0  # workers ask each other so often: a small part of any grac
 
 
 class _Stop(BaseException):
-    """As KeyboardInterrupt: no `except` for errors is to catch it."""
+    """Like KeyboardInterrupt: an `except` for errors must not catch it."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ _request = _Request()
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Signals end what is done within with `StoppedTraining`. In a thread, which gets none, nothing changes."""
+    """Signals end the block with `StoppedTraining`. In a thread, which gets no signals, nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -67,9 +67,9 @@ def _on_signal(number: int, _frame: FrameType | None) -> None:
 
 
 class SavePoints:
-    """Saves a training between two steps where that is due, and ends it once it is saved if a signal has come.
+    """Saves a training between two steps when that is due, and ends it after saving if a signal has arrived.
 
-    Workers hear of each other's signals, and of worker 0's clock, only when all of them ask, after a number of steps
+    Workers learn of each other's signals, and of worker 0's clock, only when all of them ask, after a number of steps
     that takes about `CHECK_SECONDS`.
     """
 
@@ -103,13 +103,13 @@ class SavePoints:
         self._end_if_asked()
 
     def after_epoch(self) -> None:
-        """It is saved."""
+        """The state has just been saved."""
         self._saved = time.perf_counter()
         self._ask()
         self._end_if_asked()
 
     def watching(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """`batches` of an evaluation, which changes nothing. Several workers take it to its end."""
+        """The `batches` of an evaluation, which changes nothing. With several workers it is completed."""
         for batch in batches:
             if _request.signal and self._trainer.workers.size == 1:
                 self._stops = True
@@ -118,7 +118,7 @@ class SavePoints:
             yield batch
 
     def _ask(self) -> None:
-        """Of all workers, whether a signal has come; from the time that passed follows when to ask again."""
+        """Ask all workers whether a signal has arrived; the time that passed determines when to ask next."""
         now, workers = time.perf_counter(), self._trainer.workers
         if workers.size == 1:
             self._stops = bool(_request.signal)

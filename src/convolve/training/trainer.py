@@ -1,6 +1,6 @@
-"""The trainer: an epoch, a step, and what hangs on them.
+"""The trainer: an epoch, a step, and their hooks.
 
-It is given a network, batches and a folder, and knows nothing of where they come from.
+It is given a network, batches and a folder, and does not know where they come from.
 """
 
 import math
@@ -36,10 +36,10 @@ from convolve.training.workers import GradientSync, Workers
 
 @dataclass
 class Trainer:
-    """One training, from wherever `position` stands to its end.
+    """One training, from `position` to its end.
 
-    `validation` yields the batches that each epoch is evaluated on; its name is "test" where there is no split of that
-    name. `callback` is given each event that metrics.jsonl holds, and each step in between ("step").
+    `validation` yields the batches on which each epoch is evaluated; its name is "test" if there is no validation part.
+    `callback` receives each event of metrics.jsonl, and each step in between ("step").
     """
 
     recipe: Recipe
@@ -70,12 +70,14 @@ class Trainer:
         self._plan = Plan(recipe, self.loader, self.workers, self.extras.plateau)
         self._criterion = criterion_for(recipe.run, self.target, self.loader.loss_K)
         self._save_points = SavePoints(self)
-        self.sums = torch.zeros(2 + len(self._criterion.names), dtype=torch.float64, device=device)  # since a report
+        self.sums = torch.zeros(
+            2 + len(self._criterion.names), dtype=torch.float64, device=device
+        )  # since the last report
         self.on_step = [extra.on_step for _, extra in self.extras.items() if type(extra).on_step is not Extra.on_step]
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that is evaluated and shipped: the average of the weights where the recipe asks for one."""
+        """The network that is evaluated and shipped: the average of the weights if the recipe asks for one."""
         return self.extras.ema.network if self.extras.ema else self.network
 
     def fit(self) -> None:
@@ -114,8 +116,8 @@ class Trainer:
     def train_step(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, step: PlannedStep) -> None:
         """Forward, backward, update, on this worker's shard of a batch.
 
-        The gradient is that of the mean loss over the whole batch, in however many micro-batches it is computed. A
-        shard that only stands in for an empty one has the weight 0 and adds nothing to it.
+        The gradient is that of the mean loss over the whole batch, independent of the number of micro-batches. A shard
+        that replaces an empty one has weight 0 and adds nothing to it.
         """
         at, sync, device = self.position, self.gradient_sync, self.session.device
         samples, size = step.samples, step.size
@@ -146,7 +148,7 @@ class Trainer:
         self._count(torch.cat(losses), counts, step)
 
     def _count(self, losses_M: torch.Tensor, counts: torch.Tensor, step: PlannedStep) -> None:
-        """Add up what a step found, on the device, and move on."""
+        """Add up a step's results, on the device, and advance the position."""
         at, loss_sum = self.position, losses_M.sum()
         if step.shard.weight:
             self.sums += torch.hstack([loss_sum, (~loss_sum.isfinite()).float(), counts])
@@ -156,7 +158,7 @@ class Trainer:
             on_step(self, losses_M, step)
 
     def end_epoch(self) -> None:
-        """Evaluate and move on."""
+        """Evaluate and go to the next epoch."""
         at, metrics, start = self.position, self.metrics, time.perf_counter()
         if self.gradient_sync:
             self.gradient_sync.sync()
@@ -172,17 +174,17 @@ class Trainer:
         at.epoch, at.batch, self.metrics = at.epoch + 1, 0, EpochMetrics()
         for _, extra in self.extras.items():
             extra.on_epoch_end(self, event)
-        if self.position.epoch == event.epoch:  # and not rolled back
+        if self.position.epoch == event.epoch:  # and not undone
             self.each_epoch(event.epoch)
 
     def _collect(self, size: StepSize) -> None:
-        """Fetch the sums from the device (the one place where it is waited for), check them and add them up."""
+        """Fetch the sums from the device (the only synchronization), check them and add them up."""
         at, metrics = self.position, self.metrics
         if self.workers.size > 1:
             self.workers.sum(self.sums)
         loss_sum, bad_steps, *counts = self.sums.tolist()
         self.sums.zero_()
-        if bad_steps:  # the first one may be the shard of one worker; from there on all of them see it
+        if bad_steps:  # the first one may be in one worker's shard; from then on all of them have it
             bad_steps = math.ceil(bad_steps / self.workers.size)
             raise diverged(f"from step {at.step - bad_steps + 1} on", at.epoch, size)
         metrics.add(loss_sum, counts)

@@ -1,4 +1,4 @@
-"""What training asks of the processes that train together: here for one process, in distributed/ for several."""
+"""What training needs of the processes that train together: here for one process, in distributed/ for several."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -33,9 +33,9 @@ class Workers:
     """The processes that train together, seen from one of them; here the only one. Rank 0 alone writes files.
 
     local_rank: the rank among the workers on this host. threads: this worker's part of the host's cores; 0: all.
-    hosts: the name of each worker's. job: the name of elastic workers. timeout_seconds: see `DistributedSpec`.
-    warnings: what is to be said of them.
-    shares_memory: sums on the CPU go through memory, so that there is no connection to wait for.
+    hosts: the host name of each worker. job: the name of elastic workers. timeout_seconds: see `DistributedSpec`.
+    warnings: notes about them for the user. shares_memory: sums on the CPU go through shared memory, so that no
+    connection is needed.
     """
 
     rank = local_rank = threads = 0
@@ -84,7 +84,7 @@ SINGLE_PROCESS = Workers()
 
 
 def one_first_on_each_host(workers: Workers, make: Callable[[], T]) -> T:
-    """What `make` returns; one worker on each host makes it before the others, since it may have to download it."""
+    """The result of `make`; one worker on each host calls it before the others, since it may download something."""
     made: T | ConvolveError | None = None
     for comes_first in (True, False):
         if comes_first == (workers.local_rank == 0):
@@ -100,13 +100,13 @@ def one_first_on_each_host(workers: Workers, make: Callable[[], T]) -> T:
 
 
 class GradientSync(Protocol):
-    """How several workers keep their weights in step. `module` is to be called in place of the network."""
+    """How several workers keep their weights in sync. `module` is called in place of the network."""
 
     @property
     def module(self) -> nn.Module: ...
     @property
     def bytes_sent(self) -> int:
-        """By this worker so far."""
+        """The bytes that this worker has sent so far."""
 
     @property
     def takes_local_steps(self) -> bool:
@@ -114,22 +114,22 @@ class GradientSync(Protocol):
 
     @property
     def is_inside_block(self) -> bool:
-        """Whether workers have taken local steps since their weights were equal: no checkpoint can be written."""
+        """Whether workers have taken local steps since their weights were equal: then no checkpoint can be written."""
 
     def begin_step(self, samples_seen: int) -> None:
-        """Before a step; all workers together have seen `samples_seen`."""
+        """Called before a step, when all workers together have seen `samples_seen`."""
 
     def micro_batch(self, is_last: bool) -> AbstractContextManager[None]:
-        """Around forward and backward of a micro-batch; gradients are sent with the last one of a step."""
+        """A context for forward and backward of a micro-batch; gradients are sent with the last one of a step."""
 
     def end_step(self, samples: int) -> None:
-        """After a step of `samples` of all workers together."""
+        """Called after a step of `samples` of all workers together."""
 
     def sync(self) -> None:
         """Make the weights of all workers equal, as an evaluation or a checkpoint needs them."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint needs of all workers; each of them must ask for it."""
+        """The state of all workers for a checkpoint; each of them must call this."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Go on from a `state()`, also that of another number of workers."""
+        """Continue from a `state()`, also that of another number of workers."""

@@ -1,1 +1,1 @@
-"""What can be done to images, one file each: a frozen value that draws its random choices and applies them."""
+"""Image transforms, one per file: a frozen value draws its random choices, and a pure function applies them."""

@@ -1,22 +1,17 @@
-"""Affine: rotation, scale, shear and translation of a batch by bilinear sampling, zeros moving in."""
-
-from __future__ import annotations
+"""Affine: rotation, scale, shear and translation of a batch by bilinear sampling; zeros fill the border."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.transforms.transform import Transform, WholeBatch, require
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Tensor, Transform, WholeBatch, require
 
 
 @dataclass(frozen=True)
 class Affine(Transform):
-    """Rotate, scale each axis, shear and shift by amounts drawn uniformly within plus-minus these; zeros move in."""
+    """Rotate, scale each axis, shear and shift by uniform random amounts within plus-minus these; zeros fill the
+    border."""
 
     degrees: float = 10.0
     scale_fraction: float = 0.1
@@ -39,8 +34,8 @@ class Affine(Transform):
         matrices[:, :, 2] = self.pixels * rng.uniform(-1, 1, (count, 2))
         return matrices
 
-    def apply_batch(self, images_NCHW: torch.Tensor, matrices_N23: NDArray[np.float32]) -> torch.Tensor:
-        """The images sampled where `matrices_N23` send each pixel: float32, not rounded."""
+    def apply_batch(self, images_NCHW: Tensor, matrices_N23: NDArray[np.float32]) -> Tensor:
+        """The images sampled where `matrices_N23` map each pixel: float32, not rounded."""
         import torch
         from torch.nn import functional as F
 
@@ -49,12 +44,12 @@ class Affine(Transform):
         # a thirtieth of F.affine_grid's time.
         x_W, y_H = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
         homogeneous = np.stack([np.tile(x_W, height), np.repeat(y_H, width), np.ones(height * width)], axis=1)
-        # grid_sample wants -1..1 over the image.
+        # grid_sample takes coordinates in -1..1.
         half = np.array([width / 2, height / 2])
         matrices = torch.from_numpy((matrices_N23 / half[:, None]).transpose(0, 2, 1).astype(np.float32))
         grid = torch.from_numpy(homogeneous.astype(np.float32)) @ matrices
         grid_NHW2 = grid.view(count, height, width, 2).to(images_NCHW.device)
         return F.grid_sample(images_NCHW.float(), grid_NHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         return self.apply_batch(images_NCHW, self.draw_batch(whole.rng, whole.count)[whole.part])

@@ -1,21 +1,21 @@
-"""Antialiased linear resizing, as ONNX's Resize (opset 18) defines it; docs/explanation/photos.md has it in words.
+"""Antialiased linear resizing, as ONNX's Resize (opset 18) defines it; docs/explanation/photos.md describes it.
 
 The attributes are mode="linear", antialias=1, coordinate_transformation_mode="half_pixel" and exclude_outside=1: each
-pixel that comes out is the mean of those within a triangle around its center, whose half width is one pixel, or where
-the image shrinks one over the scale. Pillow's BILINEAR and torch's `interpolate` have this filter, too.
+output pixel is the mean of input pixels, weighted by a triangle around its center whose half width is one pixel, or 1 /
+scale if the image shrinks. Pillow's BILINEAR and torch's `interpolate` use the same filter.
 """
 
 import numpy as np
 
 from convolve.transforms.transform import Image, Size
 
-_ROWS = 512  # at a time: in floats, an image of 50 megapixels takes 600 MB
+_ROWS = 512  # rows at a time: in floats, an image of 50 megapixels takes 600 MB
 
 
 def resize_antialiased(image_HWC: Image, size: Size) -> Image:
-    """The image in that (height, width). It is computed in floats; uint8 is rounded once, at the end, halves to even.
+    """The image resized to that (height, width). Computed in floats; uint8 is rounded once, at the end, half to even.
 
-    torch's arithmetic on uint8 rounds in between, too, by which one pixel in five comes out one level off.
+    torch's uint8 arithmetic also rounds in between, which puts one pixel in five off by one level.
     """
     import torch
     from torch.nn.functional import interpolate

@@ -36,7 +36,8 @@ class Color(Transform):
             require(0 <= value <= 1, f"color.{name}", "in [0, 1]", value)
 
     def draw(self, rng: np.random.Generator) -> ColorChange:
-        """Each amount uniform in plus-minus its radius, drawn in the order of the fields; none for a radius of 0."""
+        """Each amount uniform within plus-minus its radius, in the order of the fields; none is drawn for a radius of
+        0."""
         radii = (self.brightness_radius, self.contrast_radius, self.saturation_radius)
         return ColorChange(*(float(rng.uniform(-radius, radius)) if radius > 0 else None for radius in radii))
 
@@ -45,7 +46,7 @@ class Color(Transform):
 
 
 def apply_color(image_HWC: Image, change: ColorChange) -> Image:
-    """The changed image, float32 in 0..255; as it is where nothing changes. Gray images have no saturation."""
+    """The changed image, float32 in 0..255; unchanged if there is nothing to do. Gray images have no saturation."""
     if change == ColorChange():
         return image_HWC
     image_HWC = image_HWC.astype(np.float32, copy=False)

@@ -3,21 +3,16 @@
 Source: `Source/Readers/ImageReader/ImageTransformers.cpp` of CNTK 2.7; checked against its output.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from convolve.errors import UsageError
-from convolve.transforms.transform import Image, Size, Transform, WholeBatch, require, require_one_of
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Image, Size, Tensor, Transform, WholeBatch, require, require_one_of
 
 VIEWS = 10  # of "multiview10"
 _ASPECT = ("aspect_ratio", 100, "above 0, up to 100")
@@ -30,7 +25,7 @@ JitterType = Literal["none", "uniratio"]
 
 @dataclass(frozen=True)
 class CropBox:
-    """A rectangle in pixels, and whether it is mirrored after it was cut out."""
+    """A rectangle in pixels, and whether it is mirrored after it is cut out."""
 
     left: int
     top: int
@@ -41,7 +36,7 @@ class CropBox:
 
 @dataclass(frozen=True)
 class CropBoxes:
-    """A rectangle in each image of a batch, all of one size in pixels, and whether it is mirrored afterwards."""
+    """A rectangle in each image of a batch, all of one size in pixels, and whether each is mirrored afterwards."""
 
     left_N: NDArray[np.int64]
     top_N: NDArray[np.int64]
@@ -49,21 +44,20 @@ class CropBoxes:
     width: int
     height: int
 
-    def part(self, mine: slice | NDArray[np.int64]) -> CropBoxes:
-        """Those of some of the images."""
-        return CropBoxes(self.left_N[mine], self.top_N[mine], self.mirrored_N[mine], self.width, self.height)
+    def part(self, mine: slice | NDArray[np.int64]) -> Self:
+        """The boxes of some of the images."""
+        return replace(self, left_N=self.left_N[mine], top_N=self.top_N[mine], mirrored_N=self.mirrored_N[mine])
 
 
 @dataclass(frozen=True)
 class Crop(Transform):
     """Cut a rectangle out of the image, then perhaps mirror it; names and meanings are CNTK's.
 
-    Its size is `crop_width` x `crop_height` where given, else a square of `side_ratio` of the shorter side, or of
-    `area_ratio` of the area, else the whole image; an `aspect_ratio` other than 1, whether above or below, then makes
-    it flat or tall with equal chance. Of a ratio that is a range, CNTK uses the minimum, unless `jitter_type` is
-    "uniratio". "center" takes the middle, "randomside" and "randomarea" any place, "multiview10" the corners and the
-    middle, then the same five mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types
-    only.
+    Its size is `crop_width` x `crop_height` if given, else a square of `side_ratio` of the shorter side, or of
+    `area_ratio` of the area, else the whole image; an `aspect_ratio` other than 1, above or below, then makes it wide
+    or tall with equal probability. If a ratio is a range, CNTK uses its minimum, unless `jitter_type` is "uniratio".
+    "center" takes the center, "randomside" and "randomarea" any place, "multiview10" the corners and the center, then
+    the same five mirrored. `hflip=None` is CNTK's default: mirror half of the images for the random types only.
     """
 
     crop_type: CropType = "center"
@@ -92,7 +86,7 @@ class Crop(Transform):
     @property
     def mirrors(self) -> bool:
         """Whether half of the crops are mirrored at random."""
-        if self.crop_type == "multiview10":  # five of its views are the mirrored ones
+        if self.crop_type == "multiview10":  # five of its views are mirrored already
             return False
         return self.crop_type != "center" if self.hflip is None else self.hflip
 
@@ -115,7 +109,7 @@ class Crop(Transform):
     def draw(self, rng: np.random.Generator, height: int, width: int, view: int = 0) -> CropBox:
         """The rectangle for one image of `height` x `width` pixels; `view` 0..9 counts the views of "multiview10".
 
-        Draws in this order, and only where there is a choice: ratio, aspect ratio, flat or tall, left, top, mirrored.
+        Draws in this order, and only what is not fixed: ratio, aspect ratio, wide or tall, left, top, mirrored.
         """
         box_height, box_width = self._draw_size(rng, height, width)
         right, down = width - box_width, height - box_height
@@ -130,7 +124,7 @@ class Crop(Transform):
         return CropBox(left, top, box_width, box_height, mirrored=self.mirrors and bool(rng.random() < 0.5))
 
     def draw_batch(self, rng: np.random.Generator, count: int, height: int, width: int) -> CropBoxes:
-        """What `draw` chooses, for `count` images of one size; the crop must not vary in size."""
+        """The choices of `draw` for `count` images of one size; the crop's size must not vary."""
         box_height, box_width = self._draw_size(rng, height, width)
         right, down = width - box_width, height - box_height
         if self.crop_type == "center":
@@ -144,12 +138,12 @@ class Crop(Transform):
         height, width, _ = image_HWC.shape
         return cut_box(image_HWC, self.draw(rng, height, width))
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         height, width = images_NCHW.shape[2:]
         return cut_boxes(images_NCHW, self.draw_batch(whole.rng, whole.count, height, width).part(whole.part))
 
     def _draw_size(self, rng: np.random.Generator, height: int, width: int) -> Size:
-        """The size of the rectangle, at least one pixel each way; nothing is drawn unless the crop `varies`."""
+        """The size of the rectangle, at least one pixel each way; random only if the crop `varies`."""
         if self.crop_width:
             return min(height, self.crop_height), min(width, self.crop_width)
         box_width, box_height = width, height
@@ -183,7 +177,7 @@ def cut_box(image_HWC: Image, box: CropBox) -> Image:
     return result
 
 
-def cut_boxes(images_NCHW: torch.Tensor, boxes: CropBoxes) -> torch.Tensor:
+def cut_boxes(images_NCHW: Tensor, boxes: CropBoxes) -> Tensor:
     """The pixels inside each box, mirrored where it says so. Copying box by box takes half of a gather's time.
 
     The images are in the processor's memory.
@@ -200,5 +194,5 @@ def cut_boxes(images_NCHW: torch.Tensor, boxes: CropBoxes) -> torch.Tensor:
 
 
 def round_half_up(positive: float) -> int:
-    """To the nearest whole number, as C's round does and Python's does not: halves away from zero."""
+    """To the nearest whole number, halves away from zero, as C's round (unlike Python's)."""
     return math.floor(positive + 0.5)

@@ -1,17 +1,11 @@
 """Cutout: a gray square somewhere in each image of a batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.transforms.transform import MAX_SIDE, Transform, WholeBatch, require
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import MAX_SIDE, Tensor, Transform, WholeBatch, require
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,8 @@ class Cutout(Transform):
         """The row and column of each square's center, uniform over the image: shape (count, 2)."""
         return rng.integers((0, 0), (height, width), size=(count, 2), dtype=np.int64)
 
-    def apply_batch(self, images_NCHW: torch.Tensor, centers_N2: NDArray[np.int64]) -> torch.Tensor:
-        """A copy with the squares, as much of them as lies within the image, at `value`."""
+    def apply_batch(self, images_NCHW: Tensor, centers_N2: NDArray[np.int64]) -> Tensor:
+        """A copy in which the squares, clipped to the image, have gray level `value`."""
         import torch
 
         starts_N2 = centers_N2 - self.pixels // 2
@@ -45,6 +39,6 @@ class Cutout(Transform):
         square_NHW = torch.from_numpy(rows_NH[:, :, None] & columns_NW[:, None, :])
         return images_NCHW.masked_fill(square_NHW[:, None].to(images_NCHW.device), self.value)
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         height, width = images_NCHW.shape[2:]
         return self.apply_batch(images_NCHW, self.draw_batch(whole.rng, whole.count, height, width)[whole.part])

@@ -1,18 +1,12 @@
 """Flip and AlternatingFlip: mirror an image, left to right."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.transforms.transform import Image, Transform, WholeBatch, require, with_channel_axis
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Image, Tensor, Transform, WholeBatch, require, with_channel_axis
 
 
 @dataclass(frozen=True)
@@ -33,7 +27,7 @@ class Flip(Transform):
     def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
         return mirrored(image_HWC) if self.draw(rng) else image_HWC
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         return mirror_some(images_NCHW, self.draw_batch(whole.rng, whole.count)[whole.part])
 
 
@@ -41,11 +35,11 @@ class Flip(Transform):
 class AlternatingFlip(Transform):
     """Mirror half of the images, left to right, in one pass over the data and the other half in the next.
 
-    Two passes show each image both ways, where `Flip` shows half of them twice the same. Source: Jordan (2024),
+    Two passes show each image both ways; with `Flip`, half of the images look the same twice. Source: Jordan (2024),
     arXiv:2404.00498, section 3.6.
     """
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         return images_NCHW if whole.flipped_N is None else mirror_some(images_NCHW, whole.flipped_N)
 
 
@@ -54,7 +48,7 @@ def mirrored(image_HWC: Image) -> Image:
     return with_channel_axis(cv2.flip(image_HWC, 1), image_HWC.shape[2])
 
 
-def mirror_some(images_NCHW: torch.Tensor, mirrored_N: NDArray[np.bool_]) -> torch.Tensor:
+def mirror_some(images_NCHW: Tensor, mirrored_N: NDArray[np.bool_]) -> Tensor:
     """The images, some mirrored left to right."""
     import torch
 

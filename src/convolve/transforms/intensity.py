@@ -28,7 +28,7 @@ class Intensity(Transform):
         require(finite, "intensity.standard_deviation", "at least 0", self.standard_deviation)
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
-        """How far to go along each of the three axes: normal, mean 0; shape (3,)."""
+        """The shift along each of the three axes: normal, mean 0; shape (3,)."""
         return rng.normal(0.0, self.standard_deviation, size=3).astype(np.float32)
 
     def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:

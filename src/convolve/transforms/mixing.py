@@ -1,25 +1,20 @@
-"""What MixUp and CutMix have in common: each image of a batch gets a part of the one before it, and so does its label.
+"""What MixUp and CutMix have in common: each image of a batch is mixed with the one before it, and so is its label.
 
-As in torchvision 0.23 (`transforms/v2/_augment.py`), the first image gets it of the last, and all get the same part.
+As in torchvision 0.23 (`transforms/v2/_augment.py`), the first image is mixed with the last, and all in the same
+proportion.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convolve.transforms.transform import Transform, require
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import Tensor, Transform, require
 
 
 @dataclass(frozen=True)
 class Mix:
-    """`own`: the part that an image keeps of itself. `box`: the rows and columns that it gets; None: a blend of all."""
+    """`own`: the fraction that an image keeps of itself. `box`: the rows and columns replaced; None: a blend of all."""
 
     own: float = 1.0
     box: tuple[slice, slice] | None = None
@@ -27,7 +22,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixing(Transform):
-    """Mix the images of a batch and their labels, with this probability; the part is drawn from Beta(alpha, alpha)."""
+    """Mix the images of a batch and their labels, with this probability; the fraction is from Beta(alpha, alpha)."""
 
     alpha: float = 1.0
     probability: float = 1.0
@@ -46,15 +41,15 @@ class Mixing(Transform):
 
 
 def draw_mix(mixing: Sequence[Mixing], rng: np.random.Generator, height: int, width: int) -> Mix:
-    """For a whole batch of such images: of one of `mixing`, or none."""
+    """The choice for a whole batch: by one of `mixing`, or none."""
     chosen = mixing[int(rng.integers(len(mixing)))]
     return chosen.draw_mix(rng, height, width) if rng.random() < chosen.probability else Mix()
 
 
-def mixed(images_NCHW: torch.Tensor, labels: torch.Tensor, mix: Mix, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All but the first of the images, each mixed with the one before it, and their labels_NK, float32.
+def mixed(images_NCHW: Tensor, labels: Tensor, mix: Mix, classes: int) -> tuple[Tensor, Tensor]:
+    """All images but the first, each mixed with the one before it, and their labels_NK, float32.
 
-    `labels` are numbers of `classes`, or what can be mixed as it is.
+    `labels` are class numbers, or arrays that can be mixed directly.
     """
     import torch
     from torch.nn import functional as F

@@ -9,7 +9,8 @@ from convolve.transforms.mixing import Mix, Mixing
 
 @dataclass(frozen=True)
 class MixUp(Mixing):
-    """Each image becomes its mean with another of the batch, weighted by a part drawn from Beta(`alpha`, `alpha`).
+    """Each image becomes the weighted mean of itself and another of the batch; the weight is drawn from Beta(`alpha`,
+    `alpha`).
 
     Source: Zhang et al. (2017), arXiv:1710.09412; as torchvision's v2.MixUp, with timm's probability.
     """

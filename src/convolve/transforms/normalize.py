@@ -1,4 +1,4 @@
-"""Mean and scale: the last step on the way into a network."""
+"""Mean and scale: the last step before the network."""
 
 import numpy as np
 import torch
@@ -8,12 +8,12 @@ from convolve.transforms.preprocess import Preprocess
 
 
 def mean_of(preprocess: Preprocess) -> float | torch.Tensor:
-    """What `normalize` subtracts; a mean image in the layout of the images, or that would take twice the time."""
+    """What `normalize` subtracts: a mean image in the images' memory layout, or it would take twice as long."""
     return _laid_out(preprocess.subtracted)
 
 
 def scale_of(preprocess: Preprocess) -> float | torch.Tensor:
-    """What `normalize` multiplies by."""
+    """The factor of `normalize`."""
     return _laid_out(preprocess.factors)
 
 
@@ -26,10 +26,10 @@ def _laid_out(value: float | NDArray[np.float32]) -> float | torch.Tensor:
 def normalize_in_one_thread(
     images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float | torch.Tensor, bgr: bool = False
 ) -> torch.Tensor:
-    """What `normalize` gives, to the bit, made by the calling thread alone, image by image in its cache.
+    """The result of `normalize`, bit for bit, computed by the calling thread alone, image by image within its cache.
 
-    For batches that are made beside the training, in the processor's memory: there torch's threads, between one batch
-    and the next, wait for work by spinning on the cores that decode images (docs/experiments.md).
+    For batches prepared in the background, in the processor's memory: between batches, torch's threads would spin on
+    the cores that decode images (docs/experiments.md).
     """
     images_NHWC = images_NCHW.permute(0, 2, 3, 1).numpy()
     if bgr:

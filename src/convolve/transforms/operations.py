@@ -1,7 +1,7 @@
 """The fourteen operations that RandAugment and TrivialAugment choose from, on 8-bit images, each with a magnitude.
 
-Source: torchvision 0.23, `transforms/autoaugment.py`, and Pillow's ImageEnhance and ImageOps, on which the papers were
-measured. Checked against both: `tests/transforms/record_augmentations.py`.
+Source: torchvision 0.23, `transforms/autoaugment.py`, and Pillow's ImageEnhance and ImageOps, which the papers used.
+Checked against both: `tests/transforms/record_augmentations.py`.
 """
 
 import math
@@ -17,13 +17,13 @@ from convolve.transforms.transform import EachImage, Image, require, require_one
 Chosen = tuple[str, float]  # the name of an operation and its magnitude
 Ranges = dict[str, tuple[float, float, bool]]  # the first bin's magnitude, the last one's, whether it has a sign
 Bytes = NDArray[np.uint8]
-Table = NDArray[Any]  # what becomes of each of the 256 gray levels: (256,), or (256, C)
+Table = NDArray[Any]  # a lookup table of the 256 gray levels: (256,), or (256, C)
 Interpolation = Literal["nearest", "linear"]
 _LEVELS = np.arange(256, dtype=np.float32)  # Pillow multiplies in 32 bits
 
 
 class Augmentation(EachImage):
-    """Operations are drawn for each image; those that move pixels bring in gray level `fill`. Floats become bytes."""
+    """Operations are drawn for each image; those that move pixels fill with gray level `fill`. Floats become bytes."""
 
     called: ClassVar[str]
     num_magnitude_bins: int
@@ -37,7 +37,7 @@ class Augmentation(EachImage):
         require_one_of(f"{name}.interpolation", self.interpolation, Interpolation)
 
     def draw_one(self, rng: np.random.Generator, ranges: Ranges, magnitude: int) -> Chosen:
-        """Any of the operations, at this of the bins from 0; half of those that have a sign go the other way."""
+        """Any of the operations, at this bin (from 0); for those with a sign, it is negative half of the time."""
         name, (first, last, signed) = list(ranges.items())[int(rng.integers(len(ranges)))]
         sign = -1.0 if signed and rng.integers(2) else 1.0
         return name, sign * (first + (last - first) * magnitude / (self.num_magnitude_bins - 1))
@@ -55,7 +55,7 @@ class Augmentation(EachImage):
 
 
 def ranges(shear: float, shift: float, degrees: float, change: float, fewest_bits: float) -> Ranges:
-    """The strongest of each operation, in the order of torchvision's tables."""
+    """The strongest magnitude of each operation, in the order of torchvision's tables."""
     signed = {
         "shear_x": shear, "shear_y": shear, "translate_x": shift, "translate_y": shift, "rotate": degrees,
         "brightness": change, "color": change, "contrast": change, "sharpness": change,
@@ -68,7 +68,7 @@ def ranges(shear: float, shift: float, degrees: float, change: float, fewest_bit
 
 
 def shear_x(amount: float, height: int, width: int) -> Table:
-    """As for all that move pixels: the matrix from the place of a pixel to where it comes from, by pixel corners."""
+    """Like all operations that move pixels: a matrix from output to input coordinates, measured from pixel corners."""
     return np.array([[1, amount, 0], [0, 1, 0]], np.float64)
 
 
@@ -108,7 +108,7 @@ def color(image_HWC: Bytes, change: float) -> Bytes:
 
 
 def sharpness(image_HWC: Bytes, change: float) -> Bytes:
-    """Away from a smoothed image, or towards it; the outermost pixels are not smoothed."""
+    """Away from a smoothed image, or towards it; the outermost pixels are not changed."""
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
     smooth_HWC = image_HWC.copy()
     filtered = with_channel_axis(cv2.filter2D(image_HWC, -1, kernel), image_HWC.shape[2])
@@ -154,7 +154,7 @@ _COLORS: dict[str, Callable[[Bytes, float], Bytes]] = {
 
 
 def _warped(image_HWC: Bytes, matrix_23: Table, interpolation: Interpolation, fill: int) -> Bytes:
-    matrix_23[:, 2] += matrix_23[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV counts from the centers of pixels
+    matrix_23[:, 2] += matrix_23[:, :2].sum(axis=1) / 2 - 0.5  # OpenCV measures from pixel centers
     flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if interpolation == "linear" else cv2.INTER_NEAREST)
     size, value = image_HWC.shape[1::-1], (float(fill),) * 4
     warped: Any = cv2.warpAffine(image_HWC, matrix_23, size, flags=flags, borderValue=value)
@@ -162,7 +162,7 @@ def _warped(image_HWC: Bytes, matrix_23: Table, interpolation: Interpolation, fi
 
 
 def _mapped(image_HWC: Bytes, table: Table) -> Bytes:
-    """Each level as `table` has it: the fraction is dropped, as Pillow does."""
+    """Each level replaced by its entry in `table`, whose fraction is dropped, as in Pillow."""
     levels = np.clip(table, 0, 255).astype(np.uint8)
     per_channel = levels.reshape(1, 256, -1) if levels.ndim > 1 else levels
     mapped: Any = cv2.LUT(image_HWC, per_channel)

@@ -1,22 +1,25 @@
 """Pad: a border of one gray level."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, WholeBatch, require, with_channel_axis
-
-if TYPE_CHECKING:
-    import torch
+from convolve.transforms.transform import (
+    MAX_SIDE,
+    Image,
+    Size,
+    Tensor,
+    Transform,
+    WholeBatch,
+    require,
+    with_channel_axis,
+)
 
 
 @dataclass(frozen=True)
 class Pad(Transform):
-    """Add `pixels` of gray level `value` on every side, or, where that is given, `side_ratio` of the shorter side."""
+    """Add `pixels` of gray level `value` on every side, or `side_ratio` of the shorter side if that is given."""
 
     pixels: int = 4
     value: int = 0
@@ -39,7 +42,7 @@ class Pad(Transform):
         sides, value = (self.border(height, width),) * 4, (float(self.value),) * 4
         return with_channel_axis(cv2.copyMakeBorder(image_HWC, *sides, cv2.BORDER_CONSTANT, value=value), channels)
 
-    def apply_batch(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+    def apply_batch(self, images_NCHW: Tensor) -> Tensor:
         from torch.nn import functional as F
 
         height, width = images_NCHW.shape[2:]
@@ -48,5 +51,5 @@ class Pad(Transform):
     def on_image(self, image_HWC: Image, rng: np.random.Generator) -> Image:
         return self.apply(image_HWC)
 
-    def on_batch(self, images_NCHW: torch.Tensor, whole: WholeBatch) -> torch.Tensor:
+    def on_batch(self, images_NCHW: Tensor, whole: WholeBatch) -> Tensor:
         return self.apply_batch(images_NCHW)

@@ -1,4 +1,4 @@
-"""What a model wants its images to be, and how any image becomes that: one description, read by all who ask a model."""
+"""A model's preprocessing: how any image becomes the network's input, described once for everything that runs it."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -24,7 +24,7 @@ TURNED = {
     "cntk": "turned as EXIF says but in zip archives and base64, as by CNTK",
 }
 _CHOICES = {"channel_order": ChannelOrder, "resize": Resize, "filter": Interpolation, "orientation": Orientation}
-LETTERBOX_GRAY = 114  # around whole images, as YOLO's letterbox has it (github.com/ultralytics/ultralytics)
+LETTERBOX_GRAY = 114  # around whole images, as in YOLO's letterbox (github.com/ultralytics/ultralytics)
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
 
@@ -52,10 +52,10 @@ class Preprocess:
     width: int
     mean: float | tuple[float, ...] = 0.0
     scale: float | tuple[float, ...] = 1.0
-    channel_order: ChannelOrder | None = None  # None: gray for one channel, else rgb
+    channel_order: ChannelOrder | None = None  # None: gray for one channel, otherwise rgb
     resize: Resize = "cover"
     crop_ratio: float = 1.0
-    interpolation: Interpolation | None = None  # None: area with cover and letterbox, else linear
+    interpolation: Interpolation | None = None  # None: area with cover and letterbox, otherwise linear
     padding: int = 0
     padding_value: int = 0
     orientation: Orientation = "exif"
@@ -65,10 +65,10 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.channel_order is None:
             object.__setattr__(self, "channel_order", "gray" if self.channels == 1 else "rgb")
-        if self.interpolation == self._usual_interpolation:  # so that equal ones are equal
+        if self.interpolation == self._usual_interpolation:  # so that equal values compare equal
             object.__setattr__(self, "interpolation", None)
         for name in ("mean", "scale"):
-            if isinstance(getattr(self, name), list):  # as JSON has it
+            if isinstance(getattr(self, name), list):  # as in JSON
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if any(type(size) is not int or size < 1 for size in self.shape_CHW):
             raise ValueError(f"sizes must be whole numbers from 1, they are {self.shape_CHW}")
@@ -98,19 +98,19 @@ class Preprocess:
 
     @property
     def subtracted(self) -> float | NDArray[np.float32]:
-        """The mean, ready to be subtracted from images_NCHW whose planes are in the network's order."""
+        """The mean, shaped for subtraction from images_NCHW whose planes are in the network's order."""
         if self.mean_image_CHW is not None:
             return self.mean_image_CHW
         return _broadcasting(self.mean)
 
     @property
     def factors(self) -> float | NDArray[np.float32]:
-        """The scale, likewise."""
+        """The scale, shaped likewise."""
         return _broadcasting(self.scale)
 
     @property
     def filter(self) -> Interpolation:
-        """The `interpolation`, or the usual one."""
+        """The `interpolation`, or the default one."""
         return self.interpolation or self._usual_interpolation
 
     @property
@@ -119,16 +119,16 @@ class Preprocess:
 
     @property
     def size_before_crop(self) -> Size:
-        """(height, width) of which `crop_ratio` leaves the wanted size."""
+        """(height, width) before `crop_ratio` cuts out the wanted size."""
         return round(self.height / self.crop_ratio), round(self.width / self.crop_ratio)
 
     def leaves(self, size: tuple[int, ...]) -> bool:
-        """Whether an image of that (height, width) is left as it is."""
+        """Whether an image of that (height, width) is left unchanged."""
         cuts_square = self.resize == "square" and self.height != self.width
         return size == (self.height, self.width) and self.crop_ratio == 1 and not cuts_square
 
     def seen(self, size: Size) -> float:
-        """The part of an image of that (height, width) that is seen, of its area."""
+        """The fraction of the area that the network gets of an image of that (height, width)."""
         height, width = size
         form = self.width * height / (self.height * width)
         if self.resize == "square":
@@ -136,7 +136,7 @@ class Preprocess:
         return self.crop_ratio**2 * (min(form, 1 / form) if self.resize == "cover" else 1)
 
     def decoding(self, max_pixels: int = MAX_PIXELS) -> Decoding:
-        """How the images are decoded that are then made fit."""
+        """How images are decoded before they are fitted."""
         return Decoding(self.channels == 1, self.orientation, max_pixels)
 
     def mapping(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Preprocess:
 
     @property
     def size_in_words(self) -> str:
-        """What becomes of an image of another size."""
+        """How an image of another size is fitted, in words."""
         (height, width), size = self.size_before_crop, f"{self.width}x{self.height}"
         if self.resize == "square":
             part = "square" if self.crop_ratio == 1 else f"{self.crop_ratio:.10g} of the shorter side"
@@ -166,13 +166,13 @@ class Preprocess:
 
 
 def require_whole(resize: str, crop_ratio: float) -> None:
-    """Raise `UsageError` for a crop of what is to be seen whole."""
+    """Raise `UsageError` for a crop together with letterbox."""
     if resize == "letterbox" and crop_ratio != 1:
-        raise UsageError("crop_ratio cuts, and resize=letterbox shows the whole image; leave one of them out")
+        raise UsageError("crop_ratio cuts the image, and resize=letterbox keeps it whole; leave one of them out")
 
 
 def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray, str]:
-    """(image_CHW uint8 of the wanted size, gray or in RGB planes; what was done to it in words: "" if nothing).
+    """(image_CHW uint8 of the wanted size, gray or in RGB planes; a description of what was done: "" if nothing).
 
     `image_HWC` is uint8, gray (C=1) or BGR as OpenCV decodes.
     """
@@ -189,7 +189,7 @@ def fit_image(image_HWC: np.ndarray, preprocess: Preprocess) -> tuple[np.ndarray
 
 
 def fit_size(image_HWC: Image, preprocess: Preprocess) -> Image:
-    """The image in the wanted size, its channels as they are."""
+    """The image resized to the wanted size, its channels unchanged."""
     if preprocess.leaves(image_HWC.shape[:2]):
         return image_HWC
     scaled_HWC = scaled(image_HWC, preprocess)
@@ -198,7 +198,7 @@ def fit_size(image_HWC: Image, preprocess: Preprocess) -> Image:
 
 
 def scaled(image_HWC: Image, preprocess: Preprocess) -> Image:
-    """The image as what the network sees is cut from its center, if anything is left to cut."""
+    """The image scaled, ready for the crop at its center, if there is one."""
     height, width = preprocess.size_before_crop
     if preprocess.resize == "cover":
         return _cover(image_HWC, preprocess)
@@ -210,7 +210,7 @@ def scaled(image_HWC: Image, preprocess: Preprocess) -> Image:
 
 
 def _cover(image_HWC: Image, preprocess: Preprocess) -> Image:
-    """The image so large that it just covers the size to cut from; its proportions are kept."""
+    """The image scaled so that it just covers the size to cut out; its proportions are kept."""
     height, width = preprocess.size_before_crop
     ratio = max(height / image_HWC.shape[0], width / image_HWC.shape[1])
     sizes = ((image_HWC.shape[0], height), (image_HWC.shape[1], width))

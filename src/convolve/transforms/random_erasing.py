@@ -1,4 +1,4 @@
-"""RandomErasing: a rectangle somewhere in the image, of one gray level or of noise."""
+"""RandomErasing: replace a rectangle of the image by one gray level or by noise."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from convolve.transforms.crop import Ratio
 from convolve.transforms.transform import EachImage, Image, require
 
-_ATTEMPTS = 10  # torchvision then leaves the image as it is
+_ATTEMPTS = 10  # torchvision then leaves the image unchanged
 
 
 class Rectangle(NamedTuple):
@@ -24,11 +24,11 @@ class Rectangle(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomErasing(EachImage):
-    """With this probability, erase a rectangle of a part of the area within `scale`, of height to width within `ratio`.
+    """With this probability, erase a rectangle: its fraction of the area lies within `scale`, its height / width within
+    `ratio`.
 
-    It becomes gray level `value`, which is the network's mean if that is; "random" makes each pixel anew. Source: Zhong
-    et al. (2017), arXiv:1708.04896; names and defaults but for `value` are torchvision's, where images are normalized
-    before and 0 is the mean.
+    It is filled with gray level `value`; "random" draws each pixel. Source: Zhong et al. (2017), arXiv:1708.04896;
+    names and defaults are torchvision's, except for `value`: there, images are already normalized and 0 is the mean.
     """
 
     probability: float = 0.5

@@ -1,6 +1,6 @@
 """Scale: resize one image exactly as CNTK's ScaleTransformer does, which is OpenCV's resize without antialiasing.
 
-A uint8 image is resized in OpenCV's 8-bit arithmetic, a float32 one in floats, as there.
+As there, a uint8 image is resized in OpenCV's 8-bit arithmetic, a float32 image in floats.
 """
 
 import math
@@ -14,7 +14,7 @@ from convolve.errors import DataError
 from convolve.transforms.antialiased import resize_antialiased
 from convolve.transforms.transform import MAX_SIDE, Image, Size, Transform, require, require_one_of, with_channel_axis
 
-MAX_PIXELS = 1 << 27  # of what is scaled before it is cut: an image of 1 x 50000 pixels would take 7 GB
+MAX_PIXELS = 1 << 27  # limit for an image scaled before it is cut: one of 1 x 50000 pixels would take 7 GB
 Interpolation = Literal["area", "linear", "linear_antialiased", "nearest", "cubic", "lanczos"]
 ScaleMode = Literal["fill", "crop", "pad"]
 _INTERPOLATIONS = {
@@ -30,10 +30,9 @@ _INTERPOLATIONS = {
 class Scale(Transform):
     """Resize to `width` x `height` as OpenCV does; CNTK has neither "area" nor "linear_antialiased".
 
-    "linear_antialiased" is ONNX's Resize in place of OpenCV's. It and "area" average what they shrink, the others skip.
-
-    "fill" ignores the aspect ratio; "crop" keeps it and cuts what stands over; "pad" keeps it and fills the rest with
-    `pad_value`, or with the border pixels where that is -1.
+    "linear_antialiased" is ONNX's Resize in place of OpenCV's. It and "area" average pixels when shrinking; the others
+    skip some. "fill" ignores the aspect ratio; "crop" keeps it and cuts off the excess; "pad" keeps it and fills the
+    rest with `pad_value`, or with the border pixels if that is -1.
     """
 
     width: int = 0
@@ -53,7 +52,7 @@ class Scale(Transform):
         return self.height, self.width
 
     def apply(self, image_HWC: Image) -> Image:
-        """The image in `width` x `height`, same type and channels. `DataError` for extremely narrow ones."""
+        """The image in `width` x `height`, same type and channels. Raises `DataError` for extremely narrow images."""
         height, width, channels = image_HWC.shape
         full = self._size_before_fit(height, width)
         require_scalable(image_HWC, full, (self.height, self.width))
@@ -73,7 +72,7 @@ class Scale(Transform):
         return self.apply(image_HWC)
 
     def _size_before_fit(self, height: int, width: int) -> Size:
-        """The size to resize to: the aspect ratio is kept where something is cut or padded afterwards."""
+        """The size to resize to: the aspect ratio is kept if something is cut off or padded afterwards."""
         if self.scale_mode == "fill":
             return self.height, self.width
         width_scales_more = self.width * height > self.height * width
@@ -83,7 +82,7 @@ class Scale(Transform):
 
 
 def resized(image_HWC: Image, size: Size, interpolation: Interpolation) -> Image:
-    """The image in that (height, width); what is to grow does so linearly with "area", which is for shrinking."""
+    """The image resized to that (height, width). For enlarging, "area" becomes linear, as it is meant for shrinking."""
     if interpolation == "linear_antialiased":
         return resize_antialiased(image_HWC, size)
     height, width, channels = image_HWC.shape
@@ -93,7 +92,7 @@ def resized(image_HWC: Image, size: Size, interpolation: Interpolation) -> Image
 
 
 def require_scalable(image_HWC: Image, full: Size, wanted: Size) -> None:
-    """Raise `DataError` where the size `full`, from which `wanted` is cut, would fill the memory."""
+    """Raise `DataError` if the size `full`, from which `wanted` is cut, would need too much memory."""
     if full[0] * full[1] > MAX_PIXELS:
         height, width, _ = image_HWC.shape
         raise DataError(f"{width} x {height} pixels are too narrow to be cut to {wanted[1]} x {wanted[0]}")

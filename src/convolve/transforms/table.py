@@ -21,7 +21,7 @@ from convolve.transforms.shift import Shift
 from convolve.transforms.transform import Size, Transform
 from convolve.transforms.trivial_augment import TrivialAugment
 
-# The name a recipe file uses for each.
+# The name of each in a recipe file.
 TRANSFORMS: dict[str, type[Transform]] = {
     "shift": Shift,
     "affine": Affine,
@@ -42,16 +42,16 @@ TRANSFORMS: dict[str, type[Transform]] = {
 
 
 def read_files(transforms: Iterable[Transform]) -> None:
-    """Read the files that `transforms` name: what is wrong with one would else be said of the first image."""
+    """Read the files that `transforms` name now, so that an error in them is not reported for the first image."""
     for transform in transforms:
         if isinstance(transform, Intensity):
             axes_in(transform.file)
 
 
 def split_transforms(transforms: Sequence[Transform]) -> tuple[Sequence[Transform], Sequence[Transform]]:
-    """(what must be done image by image, what can then be done to whole batches but for mixing them).
+    """(transforms of single images, transforms of whole batches that follow them, without mixing).
 
-    Raises `UsageError` for a transform of batches before one that images of one size cannot have.
+    Raises `UsageError` for a transform of batches that stands before one of single images.
     """
     transforms = tuple(each for each in transforms if not isinstance(each, Mixing))
     count = max((number + 1 for number, each in enumerate(transforms) if not each.fits_batches), default=0)
@@ -59,14 +59,14 @@ def split_transforms(transforms: Sequence[Transform]) -> tuple[Sequence[Transfor
     for transform in transforms[:count]:
         if not transform.fits_images:
             raise UsageError(
-                f"data.train_transforms: {names[type(transform)]} works on images of one size; put it behind "
+                f"data.train_transforms: {names[type(transform)]} works on images of one size; put it after "
                 f"{names[type(transforms[count - 1])]}"
             )
     return transforms[:count], transforms[count:]
 
 
 def min_size_before(transforms: Sequence[Transform]) -> Size | None:
-    """The smallest image of which nothing has to be enlarged if `transforms` crop and then scale; None: unknown."""
+    """The smallest image that need not be enlarged if `transforms` crop and then scale; None: unknown."""
     match transforms:
         case [Scale() as scale, *_]:
             return scale.height, scale.width

@@ -1,6 +1,6 @@
-"""Test-time augmentation: several views of one image, whose answers are averaged.
+"""Test-time augmentation: the answers to several views of one image are averaged.
 
-The image itself, moved a little, in corners, and mirrored.
+Views are the image itself, shifted, cropped and mirrored.
 """
 
 from typing import Any
@@ -23,12 +23,12 @@ COUNTS = (1, 2, 6, VIEWS)
 
 
 def views_of(image_HWC: Image, preprocess: Preprocess, count: int) -> Image:
-    """images_VCHW as the network of `preprocess` takes them, but for mean and scale; `count` is one of `COUNTS`.
+    """images_VCHW as the network takes them after `preprocess`, but without mean and scale; `count` is one of `COUNTS`.
 
-    1: what `fit_image` makes of the image. 2: that and its mirror. 6: those of the image in place and moved along its
+    1: the image after `fit_image`. 2: that and its mirror image. 6: those of the image in place and moved along its
     diagonal, both ways, by 1/32 of its shorter side (github.com/KellerJordan/cifar10-airbench: a pixel of 32). 10:
-    CNTK's multiview10, four corners and the center, then the same mirrored. Where `crop_ratio` is below 1, they are cut
-    from what the center would be cut from; else from the fitted image with its padding around it.
+    CNTK's multiview10, four corners and the center, then the same mirrored. With a `crop_ratio` below 1, they are cut
+    from the image that the center would be cut from; otherwise from the fitted image with its padding.
     """
     if count == VIEWS:
         views = _ten(image_HWC, preprocess)
@@ -46,17 +46,17 @@ def require_count(count: int) -> None:
 
 
 def require_views(preprocess: Preprocess, count: int) -> None:
-    """Raise `UsageError` where there is no such number of views, or the model does not say where to cut ten."""
+    """Raise `UsageError` if `count` is not possible, or if there is nothing to cut ten views from."""
     require_count(count)
     if count == VIEWS and preprocess.crop_ratio == 1 and not preprocess.padding:
         raise UsageError(
-            "ten views are cut from a padding, or from an image larger than what the network sees: the model must come "
-            "from a recipe with a pad among its data.train_transforms, or a data.crop_ratio below 1; try --views 6"
+            "ten views need padding, or an image larger than the network's input: the model's recipe must have a pad "
+            "among its data.train_transforms, or a data.crop_ratio below 1; try --views 6"
         )
 
 
 def _moved(image_HWC: Image) -> list[Image]:
-    """The image, and moved down and right, up and left; what comes into sight repeats the edge."""
+    """The image, and the image moved down and right, and up and left; the edge is repeated where it is uncovered."""
     height, width = image_HWC.shape[:2]
     by = max(1, round(min(height, width) / 32))
     around: NDArray[Any] = np.pad(image_HWC, ((by, by), (by, by), (0, 0)), mode="edge")

@@ -1,4 +1,4 @@
-"""The folder: the page, the model in ONNX, and what the page must know of it. It gets its name when all is there."""
+"""The folder: the page, the model in ONNX, and the page's data. It gets its name when it is complete."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ _SEEN = 8  # images on which the page's arithmetic is compared
 def write_page(
     model: Model, name: str, folder: Path, runtime: Runtime, asked: Asked = AS_IT_IS, run: Path = Path()
 ) -> Exported:
-    """Write the new `folder` for `model`, called `name`, with its file as `asked`; says what was compared.
+    """Write the new `folder` for `model`, called `name`, with its file as `asked`; returns what was compared.
 
     Raises UsageError for a model without classes or images, UnsupportedError and ConvolveError as `Model.export` does.
     """
@@ -54,7 +54,7 @@ def write_page(
 
 
 def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
-    """What the page's code must know, as JSON takes it."""
+    """The data for the page's code, as JSON values."""
     preprocess, target, sure = model.preprocess, model.target, model.confidence
     record = sure.record if sure else None
     return {
@@ -70,16 +70,16 @@ def _about(model: Model, output: str, runtime: Runtime) -> dict[str, Any]:
 
 
 def _meaning(model: Model) -> str:
-    """What the file's scores are: of one class of several, what a softmax makes probabilities of, or logarithms."""
+    """The meaning of the file's scores: logits of one class, logits of independent classes, or log-probabilities."""
     if model.target.kind != TargetKind.CLASS:
         return "answers"
     return "logarithms" if model.independent else "logits"
 
 
 def _require_same_answers(model: Model, path: Path) -> str:
-    """The name of the file's output from which the page makes the same answers as the model.
+    """The name of the file's output from which the page computes the model's answers.
 
-    Raises UnsupportedError where it would make others.
+    Raises UnsupportedError if it would compute others.
     """
     images_NCHW = probe_images(model.preprocess.shape_CHW, len(model.class_names))[:_SEEN]
     session = open_session(str(path))
@@ -93,7 +93,7 @@ def _require_same_answers(model: Model, path: Path) -> str:
     expected_NK: np.ndarray = model.probabilities(images_NCHW.numpy()).numpy()
     if not distance(expected_NK, answers_NK).max() <= TOLERANCE:
         raise UnsupportedError(
-            "what this model makes of its scores is not what the page can do (a softmax, sigmoids, plain numbers)"
+            "the page cannot compute this model's answers from its scores (only a softmax, sigmoids and plain numbers)"
             "; `convolve serve` has a page for it"
         )
     return output

@@ -13,7 +13,7 @@ from convolve.formats.tar import read_tar
 
 VERSION = "1.23.2"
 PACKAGE = f"onnxruntime-web@{VERSION}"
-# Of the package, as the npm registry has it, and of the two files in it, for a page that refers to them.
+# Digests of the package in the npm registry, and of its two files, for a page that links to them.
 PACKAGE_DIGEST = "sha512-T09JUtMn+CZLk3mFwqiH0lgQf+4S7+oYHHtk6uhaYAAJI95bTcKi5bOOZYwORXfS/RLZCjDDEXGWIuOCAFlEjg=="
 SCRIPT, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 DIGESTS = {
@@ -26,8 +26,8 @@ MOST_BYTES = 1 << 27  # of a file in the package, and of the package: four times
 
 @dataclass(frozen=True)
 class Runtime:
-    """`files`: what lies in the page's folder. `script`, `wasm`: where the page finds the two; `digests` of them, where
-    they come from elsewhere."""
+    """`files`: the files in the page's folder. `script`, `wasm`: the addresses of the two; `digests` of them, if they
+    come from elsewhere."""
 
     version: str
     script: str
@@ -43,27 +43,25 @@ def referred() -> Runtime:
 
 
 def packed(path: Path | None = None) -> Runtime:
-    """The runtime in the package at `path`, as `npm pack` writes it; without one, npm brings it."""
+    """The runtime in the package at `path`, as written by `npm pack`; without one, npm downloads it."""
     if path is not None:
         return _unpacked(_read(path), path)
     content = _from_npm()
     if (found := digest(content, "sha512")) != PACKAGE_DIGEST:
-        raise ConvolveError(
-            f"npm brought another {PACKAGE} than the one that was tried: {found} is not {PACKAGE_DIGEST}"
-        )
+        raise ConvolveError(f"npm downloaded another {PACKAGE} than the tested one: {found} is not {PACKAGE_DIGEST}")
     return _unpacked(content, PACKAGE)
 
 
 def digest(content: bytes, algorithm: str) -> str:
-    """As npm and browsers write it."""
+    """The digest as npm and browsers write it."""
     return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, content).digest()).decode()}"
 
 
 def _from_npm() -> bytes:
     npm = shutil.which("npm")
-    other = f"give the package with --web-runtime FILE (`npm pack {PACKAGE}` writes it), or refer to it with --cdn"
+    other = f"give the package with --web-runtime FILE (`npm pack {PACKAGE}` writes it), or link to it with --cdn"
     if npm is None:
-        raise UsageError(f"the page needs {PACKAGE}, which npm brings, and npm is not installed here; {other}")
+        raise UsageError(f"the page needs {PACKAGE}, which npm downloads, but npm is not installed here; {other}")
     with scratch() as folder:
         command = [npm, "pack", PACKAGE, "--prefer-offline", "--ignore-scripts", "--silent"]
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
@@ -71,7 +69,7 @@ def _from_npm() -> bytes:
         if done.returncode or not found:
             lines = done.stderr.decode(errors="replace").splitlines()
             said = next(filter(str.strip, lines), "it says nothing")
-            raise ConvolveError(f"npm cannot bring {PACKAGE} ({said.strip()}); {other}")
+            raise ConvolveError(f"npm cannot download {PACKAGE} ({said.strip()}); {other}")
         return found[0].read_bytes()
 
 
@@ -83,7 +81,7 @@ def _read(path: Path) -> bytes:
 
 
 def _unpacked(content: bytes, name: object) -> Runtime:
-    """Some servers know no .mjs, and browsers run no script of an unknown kind."""
+    """Some servers do not know .mjs, and browsers refuse scripts of an unknown type."""
     about, wanted = "package/package.json", {"runtime/ort.js": SCRIPT, "runtime/ort.wasm": WASM}
     try:
         found = read_tar(str(name), lambda path: str(path) == about or path.name in wanted.values(), content)
@@ -92,7 +90,7 @@ def _unpacked(content: bytes, name: object) -> Runtime:
     except (FormatError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise FormatError(
-            name, "", f"no package of onnxruntime-web ({reason}); `npm pack {PACKAGE}` writes one"
+            name, "", f"not a package of onnxruntime-web ({reason}); `npm pack {PACKAGE}` writes one"
         ) from None
     script, wasm = wanted
     return Runtime(version, script, wasm, files)

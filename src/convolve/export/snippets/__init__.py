@@ -1,7 +1,8 @@
-"""A few lines in another language that ask a model's ONNX file: a template each, filled with the model's own numbers.
+"""A few lines in another language that run a model's ONNX file: a template for each language, filled with the model's
+own numbers.
 
-They scale images as the model's own were, to the level of 255: by OpenCV where the language has it, else in lines of
-their own.
+They resize images as the model's preprocessing does, to within one gray level: with OpenCV if the language has it,
+otherwise in lines of their own.
 """
 
 import json
@@ -17,12 +18,12 @@ from convolve.records import ONE_CLASS, Metadata, TargetKind
 from convolve.templates import render
 from convolve.transforms.preprocess import Preprocess
 
-# What --snippet takes -> the template; both of Python's are one.
+# What --snippet takes -> the template; both Python variants share one.
 LANGUAGES = {
     "python-cv2": "python", "python-pillow": "python", "javascript": "javascript", "cpp": "cpp", "csharp": "csharp",
 }  # fmt: skip
 _OPENCV = {"area": "AREA", "linear": "LINEAR", "nearest": "NEAREST", "cubic": "CUBIC", "lanczos": "LANCZOS4"}
-_TAPS = {  # what the function in JavaScript is called
+_TAPS = {  # name of the function in JavaScript
     "area": "taps", "linear": "between", "cubic": "between", "lanczos": "between", "nearest": "skipped",
     "linear_antialiased": "triangles",
 }  # fmt: skip
@@ -32,8 +33,8 @@ _LINE = 110  # characters of class names
 
 @dataclass(frozen=True)
 class File:
-    """The ONNX file that is asked: what is `said` of it, and its form: "" takes normalized images_NCHW, "pixels" uint8
-    images_NHWC, "any size" one image. `independent`: its scores are logarithms of probabilities, each by itself."""
+    """The ONNX file to run: `said` is its metadata; its form is "" for normalized images_NCHW, "pixels" for uint8
+    images_NHWC, "any size" for one image. `independent`: its scores are log-probabilities of independent classes."""
 
     said: str
     form: str = ""
@@ -41,15 +42,15 @@ class File:
 
 
 def snippet(language: str, preprocess: Preprocess, metadata: Metadata, file: File) -> str:
-    """The text. Raises UsageError for an unknown language or a model without classes."""
+    """The snippet's text. Raises UsageError for an unknown language or a model without classes."""
     template = look_up(LANGUAGES, language, "language", "--snippet")
     target = metadata.target or ONE_CLASS
     if target.kind == TargetKind.NUMBER:
         raise UsageError("--snippet is for a classifier; this model gives numbers")
     if preprocess.mean_image_CHW is not None and not file.form:
         raise UnsupportedError(
-            "--snippet: this model subtracts a mean image, which is too long for a snippet; add --with-preprocessing, "
-            "for a file that has it inside"
+            "--snippet: this model subtracts a mean image, which is too long for a snippet; add "
+            "--with-preprocessing, for a file that contains it"
         )
     farthest = metadata.confidence.farthest if metadata.confidence else None
     scores = PROBABILITIES if file.form == "any size" else scores_of(metadata)
@@ -73,7 +74,7 @@ def snippet(language: str, preprocess: Preprocess, metadata: Metadata, file: Fil
 
 
 def _of_images(preprocess: Preprocess) -> dict[str, Any]:
-    """What the templates know of an image's way to the network; mean and scale are in the network's order."""
+    """The templates' values for an image's preprocessing; mean and scale are in the network's channel order."""
     before = preprocess.height, preprocess.width
     if preprocess.resize != "square":
         before = preprocess.size_before_crop
@@ -85,7 +86,7 @@ def _of_images(preprocess: Preprocess) -> dict[str, Any]:
         "before": before,
         "resize": preprocess.resize,
         "cuts": preprocess.resize == "cover" or (preprocess.resize == "squash" and ratio < 1),
-        "ratio": 1 if ratio == 1 else float(np.float32(ratio)),  # as `Crop` has it
+        "ratio": 1 if ratio == 1 else float(np.float32(ratio)),  # as in `Crop`
         "filter": preprocess.filter,
         "opencv": _OPENCV.get(preprocess.filter, ""),
         "taps": _TAPS[preprocess.filter],
@@ -103,7 +104,7 @@ def _each(value: float | tuple[float, ...], channels: int) -> list[float]:
 
 
 def _lines(names: tuple[str, ...], language: str) -> list[str]:
-    """The names as strings of the language, several in a line."""
+    """The names as strings of the language, several per line."""
     lines = [""]
     for name in map(partial(_quoted, language=language), names):
         if lines[-1] and len(lines[-1]) + len(name) > _LINE:

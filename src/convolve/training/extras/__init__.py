@@ -1,1 +1,1 @@
-"""What most trainings do without: small objects on the trainer's two hooks, absent where they are not used."""
+"""Optional parts of a training: small objects on the trainer's two hooks, absent if they are not used."""

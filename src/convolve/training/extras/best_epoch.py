@@ -1,4 +1,5 @@
-"""The best epoch on the validation split: its weights are kept, and the training may stop when none gets better."""
+"""The best epoch on the validation part: its weights are kept, and the training may stop when no epoch
+improves on it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class BestEpoch(Extra):
     """The smallest `error` so far, the `epoch` (from 1) that reached it, and its `weights`.
 
-    Where the target is no class, the loss is judged. `patience`: stop after so many epochs without a smaller one; 0:
-    never.
+    For targets other than one class, the loss is compared. `patience`: stop after this many epochs without an
+    improvement; 0: never.
     """
 
     def __init__(self, patience: int) -> None:

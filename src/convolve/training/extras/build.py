@@ -15,7 +15,7 @@ from convolve.training.extras.plateau import Plateau
 
 @dataclass(frozen=True)
 class Extras:
-    """None: the recipe does without. Their hooks are called in this order."""
+    """None: not used by the recipe. Their hooks are called in this order."""
 
     ema: Ema | None = None
     hard_examples: HardExamples | None = None
@@ -27,7 +27,7 @@ class Extras:
 
 
 def build_extras(recipe: Recipe, network: nn.Module, samples: int, device: torch.device) -> Extras:
-    """For a training of `network` on so many `samples` an epoch."""
+    """The extras for a training of `network` with this many `samples` per epoch."""
     run, first_hard_epoch = recipe.run, recipe.data.hard_after * recipe.run.epochs
     return Extras(
         ema=Ema(network, run.ema_epochs * samples) if run.ema_epochs else None,

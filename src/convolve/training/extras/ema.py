@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Ema(Extra):
     """`network` is the average. Its horizon is counted in samples, so that it does not depend on the batch size.
 
-    For the first steps the horizon is a tenth of what was seen, so that initial weights are forgotten (Polyak averaging
-    with warm-up, as in TensorFlow's ExponentialMovingAverage).
+    In the first steps the horizon is a tenth of the samples seen so far, so that the initial weights are forgotten
+    (Polyak averaging with warm-up, as in TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, source: nn.Module, horizon_samples: float) -> None:

@@ -1,4 +1,4 @@
-"""The hooks of the trainer, and what an object on them adds to a checkpoint."""
+"""The trainer's hooks, and what an object on them adds to a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Extra:
-    """Does nothing; a subclass defines the hooks that it needs, and what of itself a resumed run must have."""
+    """Does nothing; a subclass defines the hooks that it needs, and the state that a resumed run needs."""
 
     def on_step(self, trainer: Trainer, losses_M: Tensor, step: PlannedStep) -> None:
-        """After each update. `losses_M` are those of this worker's shard of the batch, on the device."""
+        """Called after each update. `losses_M` are those of this worker's shard of the batch, on the device."""
 
     def on_epoch_end(self, trainer: Trainer, epoch: EpochEvent) -> None:
-        """After the evaluation of each epoch, once the trainer's position is that of the next."""
+        """Called after the evaluation of each epoch, once the trainer's position is that of the next."""
 
     def tensors(self) -> dict[str, Tensor]:
         return {}
 
     def values(self) -> dict[str, Any]:
-        """What is not a tensor; it must be JSON."""
+        """The state that is not tensors; it must be serializable as JSON."""
         return {}
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from `tensors` and `values`."""
+        """Continue from `tensors` and `values`."""

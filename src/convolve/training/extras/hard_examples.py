@@ -1,8 +1,8 @@
 """Hard-example mining: later epochs train on the images with the largest losses.
 
-After a third of a training on digits most losses are as good as 0, and most of the work changes nothing. Katharopoulos
-and Fleuret (2018) and Jiang et al. (2019, "selective backprop") spend it on the images with large losses;
-docs/experiments.md has what it is worth here.
+After a third of a training on digits most losses are almost 0, and most of the work changes nothing. Katharopoulos and
+Fleuret (2018) and Jiang et al. (2019, "selective backprop") spend it on the images with large losses;
+docs/experiments.md has the measured effect.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _NEVER_MET = 9.0  # more than any image that was met: such an image comes first
 
 
 class HardExamples(Extra):
-    """`loss_N` is each image's recent loss; `at_start_N` is what it was when the epoch began, which sets its order.
+    """`loss_N` is each image's recent loss; `at_start_N` is its value when the epoch began, which determines the order.
 
-    Before `first_epoch` (from 0) the losses are only noted. `order_N` are the images of the epoch at hand, in order.
+    Before `first_epoch` (from 0) the losses are only recorded. `order_N` are the images of the present epoch, in order.
     """
 
     def __init__(self, samples: int, first_epoch: float, device: torch.device) -> None:
@@ -43,7 +43,7 @@ class HardExamples(Extra):
         return order_N
 
     def on_step(self, trainer: Trainer, losses_M: Tensor, step: PlannedStep) -> None:
-        if trainer.workers.size > 1:  # each knows the losses of its own shard
+        if trainer.workers.size > 1:  # each worker knows the losses of its own shard
             losses_N = losses_M.new_zeros(step.samples)
             losses_N[step.shard.rows] = losses_M * step.shard.weight
             trainer.workers.sum(losses_N)
@@ -51,7 +51,7 @@ class HardExamples(Extra):
         self.note(trainer.metrics.samples - step.samples, losses_M)
 
     def note(self, first: int, losses_M: Tensor) -> None:
-        """The images from place `first` of the order on have just had `losses_M`."""
+        """Record `losses_M` for the images from position `first` of the order."""
         chosen_M = self.order_N[first : first + len(losses_M)].to(losses_M.device)
         self.loss_N[chosen_M] = torch.lerp(losses_M.clamp(max=_NEVER_MET), self.loss_N[chosen_M], _KEPT)
 
@@ -59,7 +59,7 @@ class HardExamples(Extra):
         self.at_start_N = self.loss_N.clone()
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"loss_N": self.loss_N, "at_start_N": self.at_start_N}  # the order follows from them
+        return {"loss_N": self.loss_N, "at_start_N": self.at_start_N}  # the next order depends on them
 
     def restore(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
         self.loss_N.copy_(tensors["loss_N"])

@@ -1,4 +1,4 @@
-"""Reduce on plateau: the learning rate falls where epochs improved too little, and may take them back.
+"""Reduce on plateau: the learning rate is reduced after epochs that improved too little, and they may be undone.
 
 Source: autoAdjustLR=adjustAfterEpoch of CNTK 2.7's SGD, with its defaults.
 """
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Plateau(Extra):
-    """`factor` is what the schedule's rate is multiplied with; `metric` is the mean of the last interval that counts.
+    """The schedule's rate is multiplied by `factor`; `metric` is the mean of the last valid interval, with which the
+    mean of each interval is compared.
 
-    At the end of each interval the mean of the metric is compared with that. The first `listed_epochs`, for which the
-    schedule names a rate each, are only noted.
+    The first `listed_epochs`, for which the schedule lists rates, are only recorded.
     """
 
     def __init__(self, spec: PlateauSpec, listed_epochs: int) -> None:
@@ -40,17 +40,17 @@ class Plateau(Extra):
             )
         if self.factor != before:
             trainer.callback(
-                "note", {"message": f"the learning rate is now {self.factor:g} times the last one of the list"}
+                "note", {"message": f"the learning rate is now {self.factor:g} times the last one in the list"}
             )
 
     def _metric_of(self, epoch: EpochEvent) -> float:
         value = getattr(epoch, self.spec.monitor)
-        if value is None:  # without a validation split, the test set is what each epoch is evaluated on
+        if value is None:  # without a validation part, each epoch is evaluated on the test set
             value = getattr(epoch, self.spec.monitor.replace("validation", "test"))
         return float(value)
 
     def note(self, trainer: Trainer, metric: float) -> bool:
-        """Take note of the `metric` of the epoch that has ended. True: its interval is undone, to be trained again."""
+        """Record the `metric` of the epoch that has ended. True: its interval is undone, to be trained again."""
         self.total, self.epochs = self.total + metric, self.epochs + 1
         if self.epochs < self.spec.every_epochs:
             return False
@@ -65,7 +65,7 @@ class Plateau(Extra):
             return True
         self.metric = mean
         if self.spec.rollback:
-            self.earlier = None  # not within the snapshot
+            self.earlier = None  # not part of the snapshot
             self.earlier = take_snapshot(trainer, without="plateau").copy()
         return False
 
@@ -77,8 +77,8 @@ class Plateau(Extra):
             self.factor *= spec.raise_factor
 
     def _roll_back(self, trainer: Trainer) -> None:
-        """Return to what was, but for this object, the count of updates and the time that they took."""
-        assert self.earlier is not None  # the end of each interval is kept
+        """Restore the snapshot, except for this object, the count of updates and the training time."""
+        assert self.earlier is not None  # only the ends of intervals are kept
         at = trainer.position
         restore(trainer, self.earlier, without="plateau")
         trainer.position.step = at.step
