@@ -108,7 +108,7 @@ BAD = {
     "images of another record": (
         lambda path: write_parquet(path, range(6), image=pa.array([{"path": "x"}] * 6)), ["images are bytes"],
     ),
-    **({"a pipe": (pipe, ["it is no ordinary file"])} if hasattr(os, "mkfifo") else {}),
+    **({"a pipe": (pipe, ["a regular file"])} if hasattr(os, "mkfifo") else {}),
     "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
     "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip
