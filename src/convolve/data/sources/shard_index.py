@@ -242,7 +242,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
     for key, sample in samples.items():
         _require_whole(shard, key, sample)
     if not samples:
-        what = "no member's name up to the first dot has an image"
+        what = "holds no image under any key (a member's name up to the first dot)"
         raise FormatError(shard.name, "", f"{what}; write the shard again")
     return samples
 
