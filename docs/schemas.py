@@ -215,7 +215,7 @@ SCHEMAS: dict[str, tuple[str, Schema]] = {
     "convert": ("what was written and compared, signed or checked", table(
         {"model": TEXT, "to": or_null(TEXT), "out": or_null(TEXT)},
         {
-            "parameters": WHOLE, "class_names": listed(TEXT), "preprocess": {"type": "object"},
+            "parameters": WHOLE, "class_names": listed(TEXT), "preprocess": {"type": "object"}, "notes": NOTES,
             "no_classifier": said(TEXT, "why it was converted without classes and preprocessing"),
             "inputs": by_name(listed(WHOLE)), "outputs": by_name(listed(WHOLE)),
             "compared": said(of_record(Parity), "images; the largest difference, as a part of the largest score"),

@@ -159,7 +159,9 @@ def test_large_pictures(model: Path, tmp_path: Path, convolve: Convolve) -> None
         assert cv2.imwrite(str(tmp_path / "set" / "0" / f"a{ending}"), image_HWC, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     jpeg, png = tmp_path / "set" / "0" / "a.jpg", tmp_path / "set" / "0" / "a.png"
     assert convolve("predict", model, jpeg).code == 0
-    refused = "8200 x 8200 pixels, more than the limit of 67108864; make it smaller, or raise the limit with"
+    refused = (
+        "8200 x 8200 pixels, more than the limit of 67,108,864; make it smaller, or raise the limit with --max-meg"
+    )
     for command in (("predict", model, png), ("evaluate", model, "--data", tmp_path / "set")):
         outcome = convolve(*command)
         assert outcome.code == 3 and refused in outcome.err

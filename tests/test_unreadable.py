@@ -125,7 +125,14 @@ def test_of_ones_own_training_images_a_hundredth_may_be_damaged(
     assert_failed(strict, 3, "2 of 240 images", "3.png", "7.png")
     damage(photos / "train" / "dark", DAMAGED[2:])
     outcome = train(convolve, photos, tmp_path / "more")
-    assert_failed(outcome, 3, "3 training images are damaged, but data.damaged_limit allows only 2", "3.png", "11.png")
+    assert_failed(
+        outcome,
+        3,
+        "3 training images are damaged, but data.damaged_limit allows only 2",
+        "3.png",
+        "11.png",
+        "--write-table",
+    )
     assert train(convolve, photos, tmp_path / "more", "--set=data.damaged_limit=3").code == 0
 
 

@@ -39,6 +39,20 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_of_two_spellings_of_a_class_the_rarer_is_left_out(folder: Path, tmp_path: Path, convolve: Convolve) -> None:
+    """Training refuses both, and takes what is left."""
+    names = [*(f"train/ant/{n}.jpg" for n in (4, 10, 14, 16, 20)), *(f"train/bee, wild/{n}.jpg" for n in (1, 5, 7, 11))]
+    lines = [f'"{folder / name}";{"Ant" if name[-6:] == "16.jpg" else name[6:9]}' for name in names]
+    lines[3] += " "
+    (tmp_path / "list.csv").write_text("\n".join(["path;label", *lines, "gone.jpg;ant", f"{folder}/train/ant/22.jpg;"]))
+    train = ("train", "mnist", "--set", "model.variant=tiny", "--epochs", 1, "--out", tmp_path / "run", "--data")
+    outcome = convolve(*train, tmp_path / "list.csv")
+    assert outcome.code == 3 and "`convolve check-data` names all such lines of" in outcome.err
+    assert convolve("check-data", tmp_path / "list.csv", "--write-table", tmp_path / "clean.csv").code == 3
+    assert [row["label"] for row in rows(tmp_path / "clean.csv")] == 4 * ["ant"] + 4 * ["bee"]
+    assert convolve(*train, tmp_path / "clean.csv").code == 0
+
+
 def test_the_table_holds_what_is_good(folder: Path, convolve: Convolve) -> None:
     table = folder.parent / "lists" / "clean.csv"
     assert convolve("check-data", folder, "--write-table", table).code == 3

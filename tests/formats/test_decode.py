@@ -179,7 +179,9 @@ def test_what_is_no_image_has_no_orientation():
 def test_jpeg_2000(options):
     encoded = encode("JPEG2000", **options)
     np.testing.assert_array_equal(decode_image(encoded, "name")[:, :, ::-1], NOISE_HWC)
-    with pytest.raises(DataError, match="name: 40 x 30 pixels, more than the limit of 1199; make it smaller, or raise"):
+    with pytest.raises(
+        DataError, match="name: 40 x 30 pixels, more than the limit of 1,199; make it smaller, or raise"
+    ):
         decode_image(encoded, "name", Decoding(max_pixels=1199))
 
 
@@ -227,9 +229,13 @@ def png_of(width, height):
 
 def test_huge_dimensions_are_refused_before_memory_is_spent():
     for width, height in ((60000, 60000), (2**31 - 1, 1), (8193, 8193)):
-        with pytest.raises(DataError, match=f"^name: {width} x {height} pixels, more than the limit of 67108864"):
+        with pytest.raises(DataError, match=f"^name: {width} x {height} pixels, more than the limit of 67,108,864"):
             decode_image(png_of(width, height), "name")
-    with pytest.raises(DataError, match="more than the limit of 1199"):
+    with pytest.raises(DataError, match=r"make it smaller, or raise the limit with --max-megapixels 96$"):
+        decode_image(png_of(12000, 8000), "name")
+    with pytest.raises(DataError, match=r"make it smaller$"):  # no number lifts that
+        decode_image(png_of(60000, 60000), "name")
+    with pytest.raises(DataError, match="more than the limit of 1,199"):
         decode_image(FILES["png"], "name", Decoding(max_pixels=1199))
     assert decode_image(FILES["png"], "name", Decoding(max_pixels=1200)).shape == (30, 40, 3)
 

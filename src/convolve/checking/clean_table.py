@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from convolve.cache import cache_folder
 from convolve.checking.check import Checked
 from convolve.checking.finding import Findings, Level
 from convolve.checking.part import Part
+from convolve.data.sources.classes import look_alikes
 from convolve.data.sources.files import Embedded, FileSource
 from convolve.data.sources.source import UNLABELED
 from convolve.errors import UsageError
@@ -34,10 +36,13 @@ def clean_rows(checked: Checked, table: Path) -> Iterator[list[str]]:
     has_parts = len(checked.parts) > 1
     yield ["path", *_heads(checked.parts), *["split"] * has_parts, "look at"]
     folder = os.path.abspath(table.parent)  # noqa: PTH100  links stay as they are
+    refused = _rarer_spellings(checked.parts) if checked.findings.counts["near names"] else set()
     for part in checked.parts:
         split = [_IN_TABLE.get(part.name, part.name)] * has_parts
         for index, doubts in _good(part, checked.findings):
             labels = part.labels(index)
+            if refused & {*labels}:
+                continue
             cells = [json.dumps(labels, ensure_ascii=False)] if part.target == "classes" else labels
             yield [_from(folder, part.source.file(index)), *cells, *split, ", ".join(doubts)]
 
@@ -54,6 +59,13 @@ def _good(part: Part, findings: Findings) -> Iterator[tuple[int, list[str]]]:
         (image,) = part.at(index)
         if part.labels_N[index] != UNLABELED and not findings.kinds_of(image, Level.FAULT):
             yield index, findings.kinds_of(image, Level.DOUBT)
+
+
+def _rarer_spellings(parts: Sequence[Part]) -> set[str]:
+    """Names that differ from that of a class with more images in capitals or blanks alone: training refuses both."""
+    labeled = ((part, index) for part in parts for index in range(len(part)) if part.labels_N[index] != UNLABELED)
+    counts = Counter(label for part, index in labeled for label in part.labels(index))
+    return {*look_alikes(sorted(counts, key=lambda name: -counts[name]))}
 
 
 def _from(folder: str, file: str) -> str:

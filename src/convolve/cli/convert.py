@@ -298,7 +298,9 @@ def _described(opened: Model, path: Path, asked: Asked) -> Answer:
         f"{path}: {parameters:,} parameters, {len(opened.class_names)} classes",
         f"the network sees {opened.preprocess}{inside}",
     ]
-    fields = {"parameters": parameters, "class_names": list(opened.class_names)}
+    notes = [opened.preprocess_warning] if opened.preprocess_warning else []
+    fields = {"parameters": parameters, "class_names": list(opened.class_names), "notes": notes}
+    lines += [f"note: {note}" for note in notes]
     return Answer(lines, fields | {"preprocess": opened.preprocess.mapping()})
 
 

@@ -136,7 +136,7 @@ def _predict(
     from convolve.data.walk import PassedOver
     from convolve.export.onnx import note_of
 
-    passed, unreadable, sort_into = PassedOver(), Unreadable(), options["--sort-into"]
+    passed, unreadable, sort_into = PassedOver(), Unreadable(way_out=""), options["--sort-into"]
     images = list(find_images(paths, passed))
     question = {"model": opened.digest(), "images": answers.digest_of(images)} | options
     team.begin(lambda: {name: str(value) for name, value in question.items()}, forms[1])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from convolve.cntk.device import DeviceDescriptor, cpu
 from convolve.cntk.feeding import Fed, Sparse
 from convolve.cntk.variables import Variable, as_shape, data_type_of
+from convolve.cntk.wire_writer import DATA_TYPES
 
 Array = NDArray[Any]
 
@@ -47,7 +48,7 @@ class Held:
         return str(self)
 
     def get_data_type(self) -> int:
-        return {"f2": 4, "f8": 2}.get(self.array.dtype.str[1:], 1)
+        return DATA_TYPES.get(self.array.dtype, 1)
 
     def deep_clone(self, device: Any = None, read_only: bool = False) -> Any:
         made = copy.copy(self)

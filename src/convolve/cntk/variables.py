@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from convolve.cntk import device as devices
 from convolve.cntk.axis import Axis
 from convolve.cntk.operators import Operators
+from convolve.cntk.wire_writer import DATA_TYPES
 
 if TYPE_CHECKING:
     from convolve.cntk.nodes import Node
@@ -107,7 +108,7 @@ class Variable(Operators):
         return -1 not in self.shape
 
     def get_data_type(self) -> int:
-        return {"f2": 4, "f8": 2}.get(self.data_type.str[1:], 1)
+        return DATA_TYPES[self.data_type]
 
     def as_parameter(self) -> Variable:
         return self._as("Parameter")

@@ -11,6 +11,7 @@ from convolve.errors import DataError
 
 T = TypeVar("T")
 MOST_NAMED = 20  # damaged images in one message
+_WAY_OUT = "mend them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
 
 
 class Damaged:
@@ -41,7 +42,7 @@ class Damaged:
         more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
         return DataError(
             f"{len(errors)} training images are damaged, but data.damaged_limit allows only {self.limit}: "
-            f"{'; '.join(errors[-MOST_NAMED:])}{more}"
+            f"{'; '.join(errors[-MOST_NAMED:])}{more}; {_WAY_OUT}"
         )
 
 
@@ -50,7 +51,9 @@ class Unreadable:
     skipped instead, and `tell` is called once. `way_out` ends the error.
     """
 
-    def __init__(self, limit: float = 0, tell: Callable[[str], None] = lambda message: None, way_out: str = "") -> None:
+    def __init__(
+        self, limit: float = 0, tell: Callable[[str], None] = lambda message: None, way_out: str = _WAY_OUT
+    ) -> None:
         self.limit, self.way_out = limit, way_out
         self.numbers: set[int] = set()
         self._tell, self._is_told = tell, False

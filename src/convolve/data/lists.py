@@ -68,7 +68,11 @@ def open_lists(
         raise no_images(where)
     if is_ctf_set(found):
         return open_ctf_set(where, found, options)
-    first, parts, names = open_parts(found, options)
+    try:
+        first, parts, names = open_parts(found, options)
+    except FormatError as error:
+        more = f"; `convolve check-data` names all such lines of {shown(where)}" if error.place[:4] == "line" else ""
+        raise FormatError(error.path, error.place, error.what + more) from None
     target = options.target
     if len(names) < 2 and target == "class":
         _refuse_one_class(found.training, names[0])

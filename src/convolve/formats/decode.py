@@ -109,8 +109,10 @@ def _part(header: Header, size: tuple[int, int], decoding: Decoding, name: objec
     too_large = [part for part in _FLAGS if -(-height // part) * -(-width // part) > limit]
     holds_all = MOST_PIXELS if not header.progressive else min(MOST_PIXELS, _PROGRESSIVE_FACTOR * limit)
     if too_large and (not is_jpeg or len(too_large) == len(_FLAGS) or pixels > holds_all):
-        what = f"{header.width} x {header.height} pixels, more than the limit of {limit}"
-        raise DataError(f"{name}: {what}; make it smaller, or raise the limit with --max-megapixels")
+        what = f"{header.width} x {header.height} pixels, more than the limit of {limit:,}"
+        needed = -(-pixels // 1_000_000)
+        more = f", or raise the limit with --max-megapixels {needed}" if pixels < MOST_PIXELS else ""
+        raise DataError(f"{name}: {what}; make it smaller{more}")
     fits = [part for part in _FLAGS if part not in too_large]
     if least is None or not is_jpeg:
         return fits[0]

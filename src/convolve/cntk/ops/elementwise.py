@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from convolve.cntk import seeds
+from convolve.cntk import seeds, wire_writer
 from convolve.cntk.ops.functions import Function
 from convolve.cntk.ops.making import block, primitive
 
@@ -236,7 +236,7 @@ alias = _unary("alias", "NoOp")
 
 
 def cast(node_input: Any, dtype: Any, name: str = "") -> Function:
-    kind = {np.dtype("f4"): 1, np.dtype("f8"): 2, np.dtype("f2"): 4}.get(np.dtype(dtype))
+    kind = wire_writer.DATA_TYPES.get(np.dtype(dtype))
     if kind is None:
         raise TypeError(f"cast: {dtype} is none of float32, float64 and float16")
     return primitive("Cast", node_input, name=name, newDataType=kind)

@@ -36,6 +36,8 @@ def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: On
     numbers = class_numbers(list(found), classes)
     if numbers is None:
         mend = "name the subfolders after the classes, or give a table"
+        if all(map(str.isdecimal, classes or ())):
+            mend += "; --labels FILE names the classes of a model that has numbers alone"
         raise DataError(f"{folder}: {strangers(found, classes)}; {mend}")
     labels_N = np.repeat(np.array(numbers, np.int64), [len(files) for files in found.values()])
     listing = PathListing(folder, tuple(file for files in found.values() for file in files), passed)
