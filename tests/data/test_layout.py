@@ -142,7 +142,7 @@ def test_one_wrapper_is_stepped_into(tmp_path: Path) -> None:
     part(tmp_path / "download" / "images", count=5)
     splits = open_lists(tmp_path)
     assert splits.class_names == ("cat", "dog")
-    assert "download holds all of it" in splits.description and "images holds all of it" in splits.description
+    assert "download holds everything" in splits.description and "images holds everything" in splits.description
     layout = find_layout(part(tmp_path / "new" / "photos", "cat").parent.parent / "new", ("cat", "dog"))
     assert layout and layout.training == tmp_path / "new" / "photos"
     write(tmp_path / "cats" / "cat" / "deep" / "1.png")

@@ -11,7 +11,7 @@ from convolve.errors import DataError
 
 T = TypeVar("T")
 MOST_NAMED = 20  # damaged images in one message
-_WAY_OUT = "mend them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
+_WAY_OUT = "fix them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
 
 
 class Damaged:
