@@ -118,6 +118,13 @@ def test_no_room(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files() <= before
 
 
+def test_a_system_without_it(store: TCPStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Windows, which has no fcntl either."""
+    monkeypatch.setattr(shared_memory, "is_supported", lambda: False)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert open_shared(store, 0, 1) is None and open_shared(store, 1, 2) is None
+
+
 def test_another_machine_of_that_name(store: TCPStore) -> None:
     store.set("memory", "/dev/shm/convolve-of-another-machine")
     store.set("memory/0", "yes")

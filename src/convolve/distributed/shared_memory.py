@@ -36,6 +36,8 @@ def open_shared(store: Store, rank: int, size: int, patience_seconds: float = TI
     if rank == 0:
         store.set("memory", _create(size))
     path = Path(store.get("memory").decode())
+    if path == Path():  # worker 0 has made none
+        return None
     try:
         memory = SharedMemory(path, rank, size, patience_seconds)
     except OSError:  # this worker runs in a container of its own
