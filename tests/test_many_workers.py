@@ -244,7 +244,7 @@ def test_a_killed_worker_ends_the_others_and_the_same_command_goes_on(tiny_mnist
         survivor = ended[1 - victim]
         assert survivor.code == 1, survivor.err
         last = survivor.err.splitlines()[-1]
-        assert " has ended; see its message" in last and "The same command again" in last
+        assert " has ended; see its message" in last and "The same command without --restart" in last
         assert last.startswith("convolve: worker 1: ") == (victim == 0)
         assert "Traceback" not in survivor.err
     assert [each.code for each in outcomes(start_two(tmp_path / "c", command(tiny_mnist, killed)))] == [0, 0]

@@ -87,7 +87,7 @@ def test_it_says_what_it_took(convolve: Convolve, photos: Path, tmp_path: Path) 
     assert (
         f"{photos}, 3 classes (blue, green, rød); {held_out / 120:.0%} of the images are held out for testing" in said
     )
-    assert f"{120 - held_out} training images of various or large sizes and {held_out} test images of" in said
+    assert f"{120 - held_out} training images of mixed or large sizes and {held_out} test images of" in said
     assert "cached in memory; the network sees 32x32 RGB, (pixel - mean image)" in said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["samples_seen"] == 2 * (120 - held_out)
@@ -227,7 +227,7 @@ def test_damaged_images_are_passed_over_in_the_mean_too(convolve: Convolve, tmp_
     broken = Path(open_lists(tmp_path / "set").train.location(0))
     broken.write_bytes(broken.read_bytes()[:60])
     words = (*FROM_FILES, "data.mean_image=train", "data.damaged_limit=1")
-    assert "another image stands in" in train(convolve, tmp_path / "set", tmp_path / "run", *words)
+    assert "another image replaces it" in train(convolve, tmp_path / "set", tmp_path / "run", *words)
 
 
 def test_the_mean_is_that_of_the_training_images(run: Path, photos: Path) -> None:
@@ -254,7 +254,7 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     assert said["test_error"] == result["test_error"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert "held out" in convolve("evaluate", run, "--data", photos).out
-    words = ("the model was trained on", photos.name, "blue, green, rød", "say with --data")
+    words = ("the model was trained on", photos.name, "blue, green, rød", "give them with --data")
     assert_refused(convolve("evaluate", run), 2, *words)
     other = shutil.copytree(photos, tmp_path / "other")
     learned = [Path(open_lists(photos).train.location(index)) for index in range(3)]

@@ -117,6 +117,14 @@ def test_everything_fits_a_phone(site: Path, browser: Browser) -> None:
         assert browser.run("document.documentElement.scrollWidth") <= PHONE_WIDTH, file.name
 
 
+@needs_browser
+def test_colors_follow_the_system(site: Path, browser: Browser) -> None:
+    """Also after a visit in the other ones; a page of axe-core's test would not be in those that it asks for."""
+    for dark, scheme in ((False, "default"), (True, "slate"), (False, "default")):
+        browser.open((site / "index.html").as_uri(), dark=dark)
+        assert browser.run("document.body.dataset.mdColorScheme") == scheme
+
+
 @pytest.mark.slow
 @needs_browser
 @pytest.mark.parametrize(("width", "dark"), [(PHONE_WIDTH, True), (1280, False)])

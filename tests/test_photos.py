@@ -173,5 +173,5 @@ def test_show_lists_the_ladder_and_the_plan_for_some_data(pictures: Path, convol
 
 def test_the_recipe_needs_data(convolve: Convolve, tmp_path: Path) -> None:
     outcome = convolve("train", "photos", "--out", tmp_path / "run")
-    assert_refused(outcome, 3, "say where your images are, with --data DIR")
+    assert_refused(outcome, 3, "give your images with --data DIR")
     assert load_recipe("photos") == photos()

@@ -118,7 +118,7 @@ def test_of_ones_own_training_images_a_hundredth_may_be_damaged(
     """Of 240: two. They are named and counted; a number says otherwise."""
     damage(photos / "train" / "dark", DAMAGED[:2])
     outcome = train(convolve, photos, tmp_path / "run")
-    assert outcome.code == 0 and outcome.err.count("another image stands in for it") == 2
+    assert outcome.code == 0 and outcome.err.count("another image replaces it") == 2
     assert "2 training images could not be read: other images replaced them" in outcome.out
     assert result(tmp_path / "run")["train_damaged"] == 2
     strict = train(convolve, photos, tmp_path / "strict", "--set=data.damaged_limit=0")
@@ -126,7 +126,12 @@ def test_of_ones_own_training_images_a_hundredth_may_be_damaged(
     damage(photos / "train" / "dark", DAMAGED[2:])
     outcome = train(convolve, photos, tmp_path / "more")
     assert_failed(
-        outcome, 3, "3 training images are damaged, data.damaged_limit allows 2", "3.png", "11.png", "--write-table"
+        outcome,
+        3,
+        "3 training images are damaged, but data.damaged_limit allows only 2",
+        "3.png",
+        "11.png",
+        "--write-table",
     )
     assert train(convolve, photos, tmp_path / "more", "--set=data.damaged_limit=3").code == 0
 

@@ -337,8 +337,8 @@ def test_what_cannot_be_checked(tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("check-data", tmp_path), 3, "holds no labeled images")
     assert_refused(convolve("check-date", tmp_path), 2, "did you mean 'check-data'?")
     photo = save(tmp_path / "photo.jpg", picture(0))
-    assert_refused(convolve("check-data", photo), 3, "photo.jpg: byte 4: a zero byte: a binary file")
-    assert_refused(convolve("check-data", tmp_path / "photo.jpg", "--test", photo), 3, "no list of images")
+    assert_refused(convolve("check-data", photo), 3, "photo.jpg: byte 4: a zero byte: a binary or UTF-16 file")
+    assert_refused(convolve("check-data", tmp_path / "photo.jpg", "--test", photo), 3, "not a list of images")
 
 
 @pytest.mark.slow
@@ -379,8 +379,8 @@ def test_what_is_in_no_part(tmp_path: Path) -> None:
     checked = check_data(tmp_path)
     kinds = [(finding.kind, finding.what) for finding in checked.findings.kept]
     assert kinds == [
-        ("layout", "set holds all of it, and is stepped into"),
-        ("left out", "test is set aside: its images lie in no folders of classes"),
+        ("layout", "set holds everything, and is opened"),
+        ("left out", "test is ignored: its images are not in class folders"),
         ("left out", "raw beside the parts is left out"),
     ]
     assert checked.findings.total == 2 and checked.images == {"training": 6, "test": 6}

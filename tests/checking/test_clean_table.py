@@ -141,4 +141,4 @@ def test_several_labels_and_numbers(tmp_path: Path, convolve: Convolve) -> None:
         assert source.labels_N.shape[1] == (2 if target == "classes" else 1)
     assert_refused(convolve("check-data", folder / "list.csv", "--target", "klasses"), 2, "--target", "classes")
     plain = convolve("check-data", tmp_path / "number" / "list.csv")
-    assert "measurements, which --target number is for" in plain.out
+    assert "measurements, which need --target number" in plain.out

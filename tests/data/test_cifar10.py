@@ -266,7 +266,7 @@ def test_an_archive_of_something_else(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "notes.tar", "w") as tar:
         tar.add(tmp_path / "note.txt", "note.txt")
     with pytest.raises(
-        MissingDataError, match=r"notes\.tar holds no CIFAR-10: neither .* nor pictures as train/<class>"
+        MissingDataError, match=r"notes\.tar does not hold CIFAR-10: neither .* nor pictures as train/<class>"
     ):
         load_cifar10(str(tmp_path / "notes.tar"))
     write_tree(tmp_path / "data")

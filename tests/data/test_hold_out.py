@@ -123,7 +123,7 @@ def test_groups_lie_in_one_part(tmp_path: Path) -> None:
     for name, side in sides(splits).items():
         of_patient[name[:9]].add(side)
     assert {len(each) for each in of_patient.values()} == {1} and "30 groups stay whole" in splits.description
-    for group, message in (("site[0-9]", "finds nothing in any path"), ("(", "no regular expression")):
+    for group, message in (("site[0-9]", "it matches no path"), ("(", "nor a valid regular expression")):
         with pytest.raises(UsageError, match=message):
             open_lists(tmp_path, options=DataOptions(group=group))
     with pytest.raises(DataError, match="each class is one group"):
@@ -196,7 +196,7 @@ def test_a_new_image_near_both_parts_is_left_out(tmp_path: Path) -> None:
         both[number] = before[f"{number}-4.jpg"] != before[f"{number}-16.jpg"]
     assert splits.membership and 5 < sum(both.values()) < 40
     answer = find_held_out(open_folder(tmp_path).by_class_and_name(), splits.membership)
-    assert answer and "left out, since they are near images of both parts: " in answer[1]
+    assert answer and "left out, since they resemble images of both parts: " in answer[1]
     found = {Path(answer[0].location(index)).name for index in range(len(answer[0]))}
     assert not found & {name for name, is_test in before.items() if not is_test}
     assert {name for name, is_test in before.items() if is_test} <= found

@@ -73,7 +73,7 @@ def test_numbers(tmp_path: Path) -> None:
     [
         ("path,tags\na.png,cat\nb.png,\n", SEVERAL, "line 3: the label is missing; write []"),
         ("path,tags\na.png,cat;nan\n", SEVERAL, "line 2: the labels are missing"),
-        ("path,tags\na.png,[cat\n", SEVERAL, "line 2: [cat is no JSON list of names"),
+        ("path,tags\na.png,[cat\n", SEVERAL, "line 2: [cat is not a JSON list of names"),
         ("path,tags\na.png,cat;Cat\nb.png,cat\n", SEVERAL, "differ in capitals or blanks alone"),
         ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat; write 1"),
         ("path,cat,dog\na.png,1,1\n", DataOptions(), "one must be 1 and the others 0; there is 1 in cat, dog"),
@@ -106,9 +106,9 @@ def test_folders_have_one_class_an_image(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"data\.target=number is learned from a table"):
+    with pytest.raises(DataError, match=r"data\.target=number needs a table"):
         open_lists(tmp_path, options=NUMBER)
-    with pytest.raises(ConvolveError, match=r"data\.target=classes is learned from a table"):
+    with pytest.raises(ConvolveError, match=r"data\.target=classes needs a table"):
         open_data(str(tmp_path), options=SEVERAL)
 
 
@@ -123,11 +123,11 @@ def test_a_set_must_have_something_to_learn() -> None:
         splits([[3.0]] * 4, "number")
     with pytest.raises(DataError, match="all training images are of the same classes"):
         splits([[1.0, 0.0]] * 4, "classes")
-    with pytest.raises(DataError, match="are soft; target=classes wants 0 or 1"):
+    with pytest.raises(DataError, match="are soft; target=classes needs 0 or 1"):
         splits([[1.0, 0.3]] * 4, "classes")
-    with pytest.raises(DataError, match="hold what is no number"):
+    with pytest.raises(DataError, match="hold values that are not numbers"):
         splits([[float("nan")]] * 4, "number")
-    with pytest.raises(DataError, match="several for each image, or numbers; say which"):
+    with pytest.raises(DataError, match="several per image, or numbers; set target="):
         splits([[1.0]] * 4, "class")
     assert splits([[1.0], [0.0]] * 2, "classes").class_names == ("a",)
 

@@ -77,7 +77,7 @@ def test_others_stand_in_for_damaged_images(pictures: FileSource) -> None:
 
 def test_more_damage_than_the_recipe_allows(pictures: FileSource) -> None:
     with pytest.raises(
-        DataError, match=r"3 training images are damaged, data\.damaged_limit allows 2: .*line 4.*line 5"
+        DataError, match=r"3 training images are damaged, but data\.damaged_limit allows only 2: .*line 4.*line 5"
     ):
         list(on_demand(pictures, Damaged(2, lambda message: None)).batches(np.arange(COUNT), 6))
     with pytest.raises(DataError, match=r"line 4: .*3\.png"):

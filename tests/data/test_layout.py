@@ -98,7 +98,7 @@ def test_of_three_parts_one_is_for_choices(tmp_path: Path) -> None:
             "train test",
             0,
             (18, 2),
-            "2 of 20 training images are held out for validation, by which run.keep=best chooses",
+            "2 of 20 training images are held out for validation, for run.keep=best",
         ),
         ("train test", 0.4, (12, 8), ""),
         ("train val test", 0, (20, 6), "each epoch is evaluated on the 6 images of the validation part"),
@@ -132,17 +132,17 @@ def test_a_flat_part_is_set_aside(tmp_path: Path) -> None:
     write(tmp_path / "test" / "1.png")
     splits = open_lists(tmp_path)
     assert splits.held_out and len(splits.train) + len(splits.test) == 10
-    assert "test is set aside: its images lie in no folders of classes" in splits.description
+    assert "test is ignored: its images are not in class folders" in splits.description
     part(tmp_path / "val")
     splits = open_lists(tmp_path)
-    assert not splits.held_out and len(splits.test) == 4 and "test is set aside" in splits.description
+    assert not splits.held_out and len(splits.test) == 4 and "test is ignored" in splits.description
 
 
 def test_one_wrapper_is_stepped_into(tmp_path: Path) -> None:
     part(tmp_path / "download" / "images", count=5)
     splits = open_lists(tmp_path)
     assert splits.class_names == ("cat", "dog")
-    assert "download holds all of it" in splits.description and "images holds all of it" in splits.description
+    assert "download holds everything" in splits.description and "images holds everything" in splits.description
     layout = find_layout(part(tmp_path / "new" / "photos", "cat").parent.parent / "new", ("cat", "dog"))
     assert layout and layout.training == tmp_path / "new" / "photos"
     write(tmp_path / "cats" / "cat" / "deep" / "1.png")

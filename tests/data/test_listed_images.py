@@ -77,7 +77,7 @@ def test_a_list_of_a_competition_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("\n".join(["id,species", *rows]))
     (tmp_path / "test.csv").write_text("\n".join(["id", *(row.partition(",")[0] for row in rows)]))
     own = open_lists(tmp_path)
-    assert "test.csv is set aside: it has no labels" in own.description and len(own.train) + len(own.test) == 6
+    assert "test.csv is ignored: it has no labels" in own.description and len(own.train) + len(own.test) == 6
 
 
 @pytest.mark.parametrize("start", ["", "D:\\data\\"])

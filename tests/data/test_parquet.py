@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def many_rows(path: Path) -> None:
     pq.write_table(pa.table(rows), path)
 
 
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def empty_row(path: Path) -> None:
     struct = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     write_parquet(path, range(6), image=pa.array([{"bytes": None, "path": "/elsewhere.png"}] * 6, struct))
@@ -102,6 +108,7 @@ BAD = {
     "images of another record": (
         lambda path: write_parquet(path, range(6), image=pa.array([{"path": "x"}] * 6)), ["images are bytes"],
     ),
+    **({"a pipe": (pipe, ["a regular file"])} if hasattr(os, "mkfifo") else {}),
     "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
     "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip

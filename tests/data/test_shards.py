@@ -187,7 +187,7 @@ BAD = {
     ),
     "a key without an image": (
         lambda place: write_tar(place / "set-003.tar", [*samples([50]), ("0051.cls", b"1")]),
-        ["set-003.tar", "key 0051", "no image", "take the label out"],
+        ["set-003.tar", "key 0051", "no image", "remove the label"],
     ),
     "a key without a label": (
         lambda place: write_tar(place / "set-003.tar", [*samples([50]), ("0051.png", picture(51))]),

@@ -169,7 +169,7 @@ def test_what_an_extra_would_read_is_said_with_the_command(tmp_path: Path, monke
 def test_a_class_that_is_a_link_to_nowhere_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "koala/1.jpg", "bear/1.jpg")
     (tmp_path / "cat").symlink_to("/nowhere/cat")
-    with pytest.raises(DataError, match="cat: the folder of a class is a link that leads nowhere"):
+    with pytest.raises(DataError, match="cat: the folder of a class is a broken link"):
         open_folder(tmp_path)
     assert check_data(tmp_path).findings.counts["gap"] == 1
 

@@ -154,7 +154,7 @@ def test_a_lost_worker_is_named_and_the_same_command_goes_on(tmp_path: Path) -> 
     first, _, lost = count(3, tmp_path, fault="2")
     assert (first[0], lost[0]) == (1, -9)
     assert "worker 2 of 3 has ended" in first[2] and "(numbers: 36 to 49 of 50)" in first[2], first[2]
-    assert "the same command goes on" in first[2]
+    assert "the same command continues" in first[2]
     before = (tmp_path / "log").read_text().splitlines()
     (code, out, err), _ = count(2, tmp_path)  # fewer now
     assert (code, out) == (0, f"{sum(range(50)) + sum(range(7))}\n"), err
@@ -168,7 +168,7 @@ def test_a_worker_of_another_host_that_falls_silent_is_named(fault: str, tmp_pat
     """Killed or stopped: the others notice that it counts no more."""
     first, _ = count(2, tmp_path, fault=fault, hosts=True)
     assert first[0] == 1 and re.search(r"worker 1 of 2 has not answered for \d+ s on host1", first[2]), first[2]
-    assert "(numbers: 28 to 49 of 50); the same command goes on" in first[2], first[2]
+    assert "(numbers: 28 to 49 of 50); the same command continues" in first[2], first[2]
     (code, out, err), _ = count(2, tmp_path, hosts=True)
     assert (code, out) == (0, f"{sum(range(50)) + sum(range(7))}\n"), err
     assert not list(tmp_path.glob("*.parts"))
@@ -189,7 +189,7 @@ def test_the_error_of_one_is_that_of_all(tmp_path: Path) -> None:
 def test_another_question_is_refused(tmp_path: Path) -> None:
     list(count(2, tmp_path, fault="1"))
     (code, _, err), _ = count(2, tmp_path, value="w")
-    assert code == 1 and "sum.txt.parts is of another question" in err
+    assert code == 1 and "sum.txt.parts belongs to another command" in err
 
 
 def test_workers_that_are_asked_other_things_are_refused(tmp_path: Path) -> None:

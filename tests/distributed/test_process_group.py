@@ -147,7 +147,7 @@ def test_met_and_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("torch.distributed.init_process_group", refuses)
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    with pytest.raises(ConvolveError, match=r"worker 0 of 2 .* connectFullMesh failed; GLOO_SOCKET_IFNAME says"):
+    with pytest.raises(ConvolveError, match=r"worker 0 of 2 .* connectFullMesh failed; set GLOO_SOCKET_IFNAME"):
         ProcessGroup(store, [WorkerInfo(2, "host", [0])] * 2, RankInfo(0, 2))
 
 

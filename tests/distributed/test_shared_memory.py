@@ -80,7 +80,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_worker_that_stops_and_one_that_ends(other: subprocess.Popen[str], tmp_path: Path) -> None:
     memory = SharedMemory(tmp_path / "memory", 0, 2, patience_seconds=0.3)
     other.send_signal(signal.SIGSTOP)
-    with pytest.raises(TrainingError, match=r"worker 1 has not answered for 0.3 s.*The same command again"):
+    with pytest.raises(TrainingError, match=r"worker 1 has not answered for 0.3 s.*The same command without --restart"):
         memory.sum(torch.ones(3))
     other.kill()
     other.wait()

@@ -136,7 +136,7 @@ def test_a_question_wants_post(client: Client) -> None:
 )
 def test_names_that_point_here_without_our_knowing(host: str, client: Client) -> None:
     for path, body in (("/predict", GOOD), ("/", None), ("/page.js", None)):
-        assert_refused(client.ask(path, body, Host=host), 421, "the address that was printed")
+        assert_refused(client.ask(path, body, Host=host), 421, "the printed address")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9", "[::1]:8000", "192.168.7.7"])

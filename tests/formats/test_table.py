@@ -123,7 +123,7 @@ def test_what_labels_mean(labels: list[str], classes: list[str] | None, numbers:
     ("labels", "classes", "message"),
     [
         (["0", "1"], "1234", "object 2: the label 1 may be the class '1', or the number of the class '2', since '0'"),
-        (["0", "3"], ["cat", "dog"], r"object 2: the label is 3; with 2 classes it must lie in 0\.\.1"),
+        (["0", "3"], ["cat", "dog"], r"object 2: the label is 3; with 2 classes it must be in 0\.\.1"),
         (["cat", "Dog"], ["cat", "dog"], r"object 2: 'Dog' \(did you mean 'dog'\?\) is none of the classes cat, dog"),
         (["cat", "1"], ["cat", "dog"], "object 2: '1' is none of the classes cat, dog"),
     ],

@@ -114,3 +114,12 @@ def test_a_place_of_64_bits(tmp_path: Path) -> None:
     path.write_bytes(content)
     with ByteReader() as reader, pytest.raises(FormatError, match=r"a\.zip"):
         reader.read(Location(str(path), "a.png"))
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("N", b"x")
+    (tmp_path / "a.zip").write_bytes((tmp_path / "a.zip").read_bytes().replace(b"N", b"\0"))
+    assert is_zip(tmp_path / "a.zip")
+    with pytest.raises(DataError, match="a member has no name"):
+        unpacked(tmp_path / "a.zip")

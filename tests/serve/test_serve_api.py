@@ -186,7 +186,7 @@ ZIPS = {
     "zip within a zip": (
         zipped({"a.png": IMAGES[0], "inner.bin": zipped({"a.png": IMAGES[0]})}),
         415,
-        ["zip within a zip"],
+        ["a zip inside a zip"],
     ),
     "bomb": (zipped({"a.png": bytes(40 << 20)}), 413, ["41,943,040", "33,554,432"]),
     "empty": (zipped({}), 415, ["no images"]),
@@ -285,8 +285,8 @@ def test_names_of_models(
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["v2=x"], "page of its own"), (["a/predict"], "page of its own"), (["a=x", "a=y"], "two models are called a"),
-     (["x/a", "y/a"], "two models"), (["..=x"], "page of its own")],
+    [(["v2=x"], "own page"), (["a/predict"], "own page"), (["a=x", "a=y"], "two models are called a"),
+     (["x/a", "y/a"], "two models"), (["..=x"], "own page")],
 )  # fmt: skip
 def test_names_that_cannot_be(arguments: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):

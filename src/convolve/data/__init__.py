@@ -1,2 +1,2 @@
-"""Where images come from, and how they become batches: decoded on demand or kept in memory, in an order that depends on
-seed and epoch alone."""
+"""The origin of images, and how they become batches: decoded on demand or cached in memory, in an order that depends
+only on seed and epoch."""

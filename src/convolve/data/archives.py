@@ -1,7 +1,6 @@
-"""Archives of images as --data: a zip or tar, or a folder of them, is unpacked into the cache once.
-
-From then on it is a folder as any other, whatever its layout. What is unpacked is named by a hash of the archive's
-bytes, so that an archive that changed is another.
+"""Archives of images as --data: a zip or tar, or a folder of them, is unpacked into the cache once and is then a folder
+like any other, whatever its layout. It is named by a hash of the archive's bytes, so that a changed archive is unpacked
+again.
 """
 
 import hashlib
@@ -34,20 +33,20 @@ _NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD
 
 
 def unpacked(archive: Path) -> Path:
-    """The folder in the cache that holds what is in `archive`.
+    """The cache folder with the content of `archive`.
 
-    Raises `DataError` for one that is damaged, or has a member that leads out of it or is an archive again.
+    Raises `DataError` if it is damaged, or has a member outside of it or that is itself an archive.
     """
     return _unpacked([archive], archive.name)
 
 
 def all_unpacked(archives: Sequence[Path]) -> Path:
-    """The folder in the cache that has a folder for each of `archives`, which lie in one folder; see `unpacked`."""
+    """The cache folder with one folder for each of `archives`, which are in one folder; see `unpacked`."""
     return _unpacked(archives, archives[0].absolute().parent.name)
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a zip or tar, packed or not, by its bytes."""
+    """Whether it is a zip or tar, compressed or not, by its bytes."""
     try:
         return path.is_file() and (is_zip(path) or is_tar(path))
     except OSError:
@@ -55,14 +54,14 @@ def is_archive(path: Path) -> bool:
 
 
 def refuse_damaged(path: Path) -> None:
-    """Raise `FormatError` for a file that is called as an archive is, and is none."""
+    """Raise `FormatError` for a file that has an archive's name and is none."""
     if path.is_file() and path.name.lower().endswith(_ENDINGS) and not is_archive(path):
-        what = "a web page" if is_page(path) else "damaged, or no archive"
+        what = "a web page" if is_page(path) else "damaged, or not an archive"
         raise FormatError(path, "", f"{what}; get it again")
 
 
 def archives_in(folder: Path) -> list[Path]:
-    """The archives in `folder` itself, but for those that are unpacked beside, sorted."""
+    """The archives in `folder` itself, sorted, without those already unpacked beside them."""
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.name.lower().endswith(_ENDINGS))
     found = (folder / name for name in names if not is_hidden(name))
@@ -70,7 +69,7 @@ def archives_in(folder: Path) -> list[Path]:
 
 
 def first_names(archive: Path) -> list[str]:
-    """What the first files in an archive are called; nothing of one that is damaged."""
+    """The names of the first files in an archive; empty if it is damaged."""
     try:
         if not is_zip(archive):
             return first_names_in_tar(archive, _FIRST)
@@ -87,7 +86,7 @@ def _stem(path: Path) -> str:
 
 
 def _unpacked(archives: Sequence[Path], name: str) -> Path:
-    """The folder `name` in the cache; of several archives it has one folder each."""
+    """The folder `name` in the cache; for several archives it has one folder each."""
     key = hashlib.sha256()
     for path in archives:
         for member in first_names(path):  # an archive of archives may be large
@@ -110,7 +109,7 @@ def _unpacked(archives: Sequence[Path], name: str) -> Path:
 
 
 def _unpack_all(archives: Sequence[Path], partial: Path, done: Path) -> None:
-    """By way of `partial` to `done`, unless another process was there before."""
+    """Unpack into `partial` and rename it to `done`, unless another process was faster."""
     if done.exists():
         return
     for path in archives:
@@ -121,7 +120,7 @@ def _unpack_all(archives: Sequence[Path], partial: Path, done: Path) -> None:
 
 @contextmanager
 def _removed(folder: Path) -> Iterator[None]:
-    """Without `folder`, before and after."""
+    """Remove `folder` before and after the block."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
         yield
@@ -141,7 +140,7 @@ def _naming_damage(archive: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Member:
-    """A file in an archive, or with a `target` a link; `content` is read before the next member is asked for."""
+    """A file in an archive or, with a `target`, a link; `content` must be read before the next member is requested."""
 
     name: str
     size: int
@@ -150,7 +149,8 @@ class _Member:
 
 
 def _unpack_one(archive: Path, folder: Path) -> None:
-    """Write the members of `archive` into `folder`, which is new; of one that holds a folder of its own name, that."""
+    """Write the members of `archive` into the new `folder`; if it holds one folder with its own name, the content of
+    that."""
     folder.mkdir(parents=True)
     limit = max(ALWAYS_BYTES, MOST_TIMES * archive.stat().st_size)
     left, links, folders = limit, list[tuple[Path, _Member]](), dict[str, tuple[str, ...]]()
@@ -167,7 +167,7 @@ def _unpack_one(archive: Path, folder: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
-            what = "a file has the name of its folder"
+            what = "a file and a folder have the same name"
             raise DataError(f"{archive}: {member.name}: {what}; rename one, and pack the archive again") from None
         if member.content:
             _write(archive, path, member)
@@ -180,16 +180,17 @@ def _unpack_one(archive: Path, folder: Path) -> None:
 def _require_own_folders(
     archive: Path, folder: Path, parts: tuple[str, ...], known: dict[str, tuple[str, ...]]
 ) -> None:
-    """Raise `DataError` for two folders that are one here: two classes would become one."""
+    """Raise `DataError` for two folders that are the same here: two classes would become one."""
     for count in range(1, len(parts) + 1):
         one, other = parts[:count], known.setdefault("/".join(parts[:count]).casefold(), parts[:count])
         if one != other and folder.joinpath(*one).exists() and folder.joinpath(*one).samefile(folder.joinpath(*other)):
-            what = f"the folders {'/'.join(other)} and {'/'.join(one)} differ in case alone, which are one here"
+            what = f"the folders {'/'.join(other)} and {'/'.join(one)} differ only in case: one folder here"
             raise DataError(f"{archive}: {what}; rename one, and pack the archive again")
 
 
 def _step_in(folder: Path, name: str) -> None:
-    """What is in the one folder that archives mostly hold takes its place, but that of a class with another `name`."""
+    """If everything is in one folder, as in most archives, its content takes its place, unless that folder
+    is a class."""
     inside = list(folder.iterdir())
     if len(inside) == 1 and inside[0].is_dir() and (inside[0].name == name or not images_in(inside[0])):
         with _removed(folder.with_name(".inner")):
@@ -204,12 +205,12 @@ def _write(archive: Path, path: Path, member: _Member) -> None:
         with path.open("xb") as file:
             shutil.copyfileobj(member.content, file, 1 << 20)
     except (FileExistsError, IsADirectoryError):
-        what = "two members have this name, or names that differ in case alone"
+        what = "two members have this name, or names that differ only in case"
         raise DataError(f"{archive}: {member.name}: {what}; rename one, and pack the archive again") from None
 
 
 def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) -> None:
-    """Make the links once all files are written, so that none is written through a link; none may lead out."""
+    """Make the links after all files are written, so that nothing is written through a link; none may lead outside."""
     for path, member in links:
         try:
             if not os.path.lexists(path):
@@ -217,10 +218,8 @@ def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) ->
         except OSError as error:
             if getattr(error, "winerror", 0) != _NO_PRIVILEGE:
                 raise
-            what = f"Windows lets this user make no links, and {member.name} is one"
-            raise DataError(
-                f"{archive}: {what}; switch its developer mode on, or pack the archive without it"
-            ) from None
+            what = f"Windows does not let this user make links, and {member.name} is one"
+            raise DataError(f"{archive}: {what}; enable its developer mode, or pack the archive without it") from None
     root = folder.resolve()
     for path, member in links:
         if not Path(os.path.realpath(path)).is_relative_to(root):  # `resolve` fails for links in a circle before 3.13
@@ -230,9 +229,9 @@ def _link(archive: Path, folder: Path, links: Sequence[tuple[Path, _Member]]) ->
 
 
 def _checked(archive: Path, name: str) -> tuple[str, ...]:
-    """The folders and the name of a member; nothing of one that no person sees.
+    """The folders and the name of a member; empty for hidden ones.
 
-    Raises `DataError` for what leads out, and for another archive.
+    Raises `DataError` for paths outside, and for another archive.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or name[1:2] == ":":
@@ -240,7 +239,7 @@ def _checked(archive: Path, name: str) -> tuple[str, ...]:
     if any(map(is_hidden, path.parts)):
         return ()
     if sys.platform == "win32" and any(portable(part) != part for part in path.parts):
-        raise DataError(f"{archive}: Windows can have no file called {name}; rename it, and pack the archive again")
+        raise DataError(f"{archive}: Windows cannot have a file called {name}; rename it, and pack the archive again")
     if name.lower().endswith((*_ENDINGS, *_OTHER_ENDINGS)):
         raise DataError(f"{archive}: holds another archive, {name}; unpack it, and give the folder")
     return path.parts
@@ -267,7 +266,7 @@ def _members_of_zip(path: Path) -> Iterator[_Member]:
             if info.is_dir():
                 continue
             if info.flag_bits & _ENCRYPTED:
-                raise DataError(f"{path}: {name} is locked by a password; unpack it yourself, and give the folder")
+                raise DataError(f"{path}: {name} is encrypted; unpack it yourself, and give the folder")
             with archive.open(info) as content:
                 if stat.S_ISLNK(info.external_attr >> 16):
                     yield _Member(name, 0, target=os.fsdecode(content.read(4096)))
@@ -276,7 +275,8 @@ def _members_of_zip(path: Path) -> Iterator[_Member]:
 
 
 def _name_in_zip(info: zipfile.ZipInfo) -> str:
-    """Names are UTF-8 or IBM's code page 437; macOS and Linux write UTF-8 without saying so, Windows back slashes."""
+    """Names are UTF-8 or IBM's code page 437; macOS and Linux write UTF-8 without marking it, Windows writes
+    backslashes."""
     name = info.filename
     if not info.flag_bits & _UTF8_NAME:
         with suppress(UnicodeError):

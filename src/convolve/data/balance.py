@@ -1,4 +1,4 @@
-"""Classes of unequal size: what an image of each counts in a training."""
+"""Classes of unequal size: the weight of an image of each class in a training."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,11 +16,11 @@ RARE = 20
 def class_weights(
     labels_N: NDArray[np.int64], class_names: tuple[str, ...], given: Mapping[str, float]
 ) -> tuple[float, ...]:
-    """For each class what an image of it counts, 1 in the mean over all images.
+    """The weight of an image of each class, with mean 1 over all images.
 
-    By the inverse of the number of its images, so that each class counts as much as another (King and Zeng 2001;
-    scikit-learn's "balanced"), or in proportion to what is `given`, 1 for a class that is not named there. A class
-    without images has 1.
+    Inverse to the number of its images, so that all classes count equally (King and Zeng 2001; scikit-learn's
+    "balanced"), or in proportion to the `given` weights, 1 for a class not named there. A class without images has
+    weight 1.
     """
     for name in given:
         if name not in class_names:
@@ -35,7 +35,7 @@ def class_weights(
 def warn_of_rare_classes(
     labels_N: NDArray[np.int64], class_names: tuple[str, ...], warn: Callable[[str], None]
 ) -> None:
-    """`warn` hears of classes that have few images, beside the largest."""
+    """Pass a warning to `warn` if classes have few images compared with the largest."""
     images_K = np.bincount(labels_N, minlength=len(class_names))
     largest = int(images_K.argmax())
     rare = [k for k in range(len(class_names)) if 0 < images_K[k] * RARE < images_K[largest]]
@@ -44,16 +44,15 @@ def warn_of_rare_classes(
     named = in_words([f"{class_names[k]} ({images_K[k]:,})" for k in rare])
     warn(
         f"under 5 % of the {images_K[largest]:,} training images of {class_names[largest]}: {named}; the network may "
-        "never say so. Add images, or set data.balance=sampling or data.balance=loss"
+        f"never predict it. Add images, or set data.balance=sampling or data.balance=loss"
     )
 
 
 def balanced_order(
     labels_N: NDArray[np.int64], weights_K: tuple[float, ...], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """As many sample numbers as there are samples, those of each class as often as its `weights_K` say.
-
-    The images of a class come equally often: once more than another at most.
+    """As many sample numbers as there are samples, with frequencies by the `weights_K` of their classes. The images of
+    a class occur equally often, up to a difference of one.
     """
     classes, images_K = np.unique(labels_N, return_counts=True)
     shares_K = np.array(weights_K)[classes] * images_K

@@ -1,4 +1,4 @@
-"""What a recipe makes of the images it is given: the preprocessing, the loader, and the images to evaluate on."""
+"""What a recipe makes of images: the preprocessing, the loader, and the images for evaluation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -44,12 +44,10 @@ _MEAN_IMAGES = 10_000  # of a set that is not cached: with pixels that deviate b
 
 @dataclass(frozen=True)
 class DataModule:
-    """Everything that a training reads.
-
-    `validation` is what each epoch is evaluated on, called `validation_name` in the log: "validation", or "test" where
-    nothing is held out for it, and "" where no image is left to judge by; `judged_by` says so where the recipe did not
-    ask for it. `damaged` knows the training images that others stand in for. `description` says in words what was made
-    of the images.
+    """Everything that a training reads. `validation` is what each epoch is evaluated on, called `validation_name` in
+    the log: "validation", or "test" if nothing is held out for it, and "" if no images are left for it; `judged_by`
+    explains this if the recipe did not ask for it. `damaged` records the training images that are replaced by others.
+    `description` says how the images are prepared.
     """
 
     preprocess: Preprocess
@@ -72,9 +70,8 @@ def build_data(
     batches_at_once: int = 1,
     warn: Callable[[str], None] = lambda message: None,
 ) -> DataModule:
-    """The data of a training, decoded by so many `threads`. A network that it starts from says how images are prepared.
-
-    `batches_at_once`: so many of the recipe's batches are one here, a worker takes one. `warn` hears of damaged images.
+    """The data of a training, decoded by `threads` threads. A start determines the preprocessing. `batches_at_once`:
+    this many of the recipe's batches form one here, one for each worker. `warn` is called for damaged images.
     """
     spec = recipe.data
     read_files(spec.train_transforms)
@@ -123,7 +120,7 @@ def _loader(
 
 
 def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | None, str]:
-    """(what is trained on; what choices are made by, None: the test part; what is to be said of that)."""
+    """(training images; images for choices, None: the test part; a note about that)."""
     fraction, reasons = recipe.data.validation_fraction, _validation_reasons(recipe, splits)
     if splits.validation is not None:
         said = f"each epoch is evaluated on the {len(splits.validation):,} images of the validation part"
@@ -138,36 +135,36 @@ def _training_part(recipe: Recipe, splits: Splits) -> tuple[Source, Source | Non
 
 
 def _validation_reasons(recipe: Recipe, splits: Splits) -> list[str]:
-    """What images of the training part are held out for, in words."""
+    """Why images of the training part are held out, in words."""
     run, data = recipe.run, recipe.data
     learns = recipe.confidence and run.epochs
     reasons = {
-        "by which run.keep=best chooses": run.keep == "best",
-        "by which each class gets its threshold": data.target == "classes" and run.epochs > 0,  # else out of fold
+        "for run.keep=best": run.keep == "best",
+        "for the threshold of each class": data.target == "classes" and run.epochs > 0,  # else out of fold
         # where nothing is trained, or after --folds, it learns that from cross-validation
-        "from which the model learns how sure it is": learns and not splits.out_of_fold,
+        "for the model's confidence": learns and not splits.out_of_fold,
     }
     return [reason for reason, holds in reasons.items() if holds]
 
 
 def _evaluated(source: Source, preprocess: Preprocess, threads: int, unreadable: Unreadable) -> Dataset:
-    """The images of `source` to evaluate on, cached in memory if they fit there."""
+    """The images of `source` for evaluation, cached in memory if they fit."""
     dataset = eval_dataset(source, preprocess, threads=threads, unreadable=unreadable)
     return cached(dataset, (preprocess.height, preprocess.width))
 
 
 def _damaged_limit(spec: DataSpec, are_own: bool, part: Source) -> int:
-    """So many images of the `part` may be damaged: none of a published set, of which there are other copies."""
+    """How many images of the `part` may be damaged: none of a published set, of which there are other copies."""
     if spec.damaged_limit != "auto":
         return int(spec.damaged_limit)
     return len(part) // 100 if are_own else 0
 
 
 def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
-    """What the model will say of its images, but for a mean image; `found`: the size that all test images have."""
+    """The model's preprocessing, apart from a mean image; `found`: the common size of all test images."""
     size = spec.size or found
     if size is None:
-        raise UsageError("data.image_size=0: these images have no small size in common; set it, for example to 224")
+        raise UsageError("data.image_size=0: these images have no common small size; set it, for example to 224")
     height, width = size
     pads = [transform for transform in spec.train_transforms if isinstance(transform, Pad)]
     mean = spec.mean[0] if len(spec.mean) == 1 else spec.mean
@@ -182,7 +179,7 @@ def _preprocess(spec: DataSpec, found: Size | None) -> Preprocess:
 def in_size(preprocess: Preprocess, size: float) -> Preprocess:
     """One of `data.progressive_sizes`: pixels, or a fraction of the sides of `preprocess`, in multiples of eight.
 
-    Of those, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
+    For such sizes, borders of an eighth and crops of four fifths (their `side_ratio`) give the same size again.
     """
     if size == 1:
         return preprocess
@@ -193,7 +190,7 @@ def in_size(preprocess: Preprocess, size: float) -> Preprocess:
 
 @dataclass(frozen=True)
 class _Training:
-    """The training images of a recipe. `tested`: the size that all test images have; `sizes`: see `in_size`."""
+    """The training images of a recipe. `tested`: the common size of all test images; `sizes`: see `in_size`."""
 
     recipe: Recipe
     train: Source
@@ -231,7 +228,7 @@ class _Training:
         return dataset, together
 
     def _transforms(self, preprocess: Preprocess) -> tuple[Transform, ...]:
-        """Those of the recipe, in the size of `preprocess`."""
+        """The recipe's transforms, for images of the size of `preprocess`."""
         spec = self.recipe.data
         is_other = bool(spec.progressive_sizes or self.recipe.model.start)  # than the size that the recipe has in mind
         return tuple(
@@ -242,7 +239,7 @@ class _Training:
         )
 
     def _packed(self, dataset: Dataset, preprocess: Preprocess, fit: Callable[[Image], Image] | None) -> Dataset:
-        """Its images from the packed cache: made fit, or as large as the transforms need them in the largest size."""
+        """The images from the packed cache: fitted, or as large as the transforms need them for the largest size."""
         assert isinstance(self.train, FileSource)
         decoding, made = dataset.decoding, repr(replace(preprocess, mean_image_CHW=None, mean=0.0, scale=1.0))
         if fit is None:
@@ -256,7 +253,8 @@ class _Training:
 
 
 def _as_reader(spec: DataSpec, transforms: Sequence[Transform], train: Source) -> bool:
-    """Whether images of any size meet the transforms as they are, as in CNTK's reader, which resizes nothing before."""
+    """Whether the transforms get images of any size unchanged, as in CNTK's reader, which does not resize
+    before them."""
     cuts = any(isinstance(each, Crop | Scale) for each in transforms)
     return spec.orientation == "cntk" and cuts and train.size is None
 
@@ -268,7 +266,7 @@ def _of_size(goal: Size, prepare: Prepare) -> Prepare:
         images_VCHW = prepare(image_HWC, rng)
         if images_VCHW.shape[2:] != goal:
             came, found = _words(images_VCHW.shape[2:]), _words(image_HWC.shape[:2])
-            raise DataError(f"its transforms make {came} of {found}, the network takes {_words(goal)}; add a scale")
+            raise DataError(f"its transforms make {came} of {found}, but the network takes {_words(goal)}; add a scale")
         return images_VCHW
 
     return checked
@@ -290,7 +288,7 @@ def enters_as_found(transforms: Sequence[Transform], own: Size | None, tested: S
     if not keeps:
         came = _words(size_after(transforms, own or goal))
         raise UsageError(
-            f"data.train_transforms turn images of {_words(own or goal)} into {came}, the network takes "
+            f"data.train_transforms turn images of {_words(own or goal)} into {came}, but the network takes "
             f"{_words(goal)}; {_ways_out(goal)}"
         )
     for at, crop in enumerate(transforms):
@@ -306,14 +304,14 @@ def _ways_out(goal: Size) -> str:
     return (
         'for shifts by 4 pixels set data.train_transforms=[{"kind": "pad", "pixels": 4}, {"kind": "crop", '
         f'"crop_type": "randomside", "crop_width": {goal[1]}, "crop_height": {goal[0]}}}]; for others end with '
-        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}, or set data.image_size to what comes out'
+        f'{{"kind": "scale", "width": {goal[1]}, "height": {goal[0]}}}, or set data.image_size to the resulting size'
     )
 
 
 def _with_mean_image(
     spec: DataSpec, train: Source, dataset: Dataset, preprocess: Preprocess, damaged: Damaged | None
 ) -> Preprocess:
-    """The same, with the mean image that the recipe may ask for, in the network's planes, which are gray or RGB."""
+    """The same, with the mean image that the recipe may ask for, in the network's planes: gray or RGB."""
     if not spec.mean_image:
         return preprocess
     shape_CHW = preprocess.shape_CHW
@@ -326,14 +324,15 @@ def _with_mean_image(
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != shape_CHW:
         raise DataError(
-            f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), the network's images are {shape_CHW}; "
+            f"{spec.mean_image}: the mean image is {mean_CHW.shape} (C, H, W), but the network's images are "
+            f"{shape_CHW}; "
             "set data.mean_image=train to compute one, or data.image_size to the size of the file's"
         )
     return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
 
 
 def mean_image(dataset: Dataset) -> NDArray[np.float32]:
-    """The mean of all images, (C, H, W); of a dataset that is not cached, of some 10,000 spread over it."""
+    """The mean of all images, (C, H, W); for a dataset that is not cached, of about 10,000 spread over it."""
     numbers_N = np.arange(len(dataset))
     if not dataset.is_cached:
         numbers_N = numbers_N[:: max(1, len(dataset) // _MEAN_IMAGES)]
@@ -345,7 +344,7 @@ def mean_image(dataset: Dataset) -> NDArray[np.float32]:
 
 
 def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Loader, preprocess: Preprocess) -> str:
-    """What the training makes of the images, in words, and the classes that one of the parts knows nothing of."""
+    """How the training prepares the images, in words, and classes that one of the parts lacks."""
     parts = ((splits.train, "training"), (splits.test, "test"))
     counts = [f"{len(part):,} {name} images of {_words(size)}" for (part, name), size in zip(parts, sizes, strict=True)]
     where = "cached in memory" if loader.is_cached else "decoded on demand"
@@ -362,4 +361,4 @@ def _describe(splits: Splits, sizes: tuple[Size | None, Size | None], loader: Lo
 
 
 def _words(size: Size | None) -> str:
-    return f"{size[1]}x{size[0]}" if size else "various or large sizes"
+    return f"{size[1]}x{size[0]}" if size else "mixed or large sizes"

@@ -1,4 +1,4 @@
-"""Which images are decoded once and kept in memory: those that fit there."""
+"""Which images are decoded once and cached in memory: those that fit."""
 
 import math
 from dataclasses import replace
@@ -27,7 +27,7 @@ def cached(dataset: Dataset, size: Size) -> Dataset:
 
 
 def load(dataset: Dataset) -> ArraySource:
-    """All samples of what is not cached yet, but for those that its `unreadable` leaves out.
+    """All samples of what is not cached yet, except those that `unreadable` skips.
 
     Raises one `DataError` for all others that cannot be read.
     """
@@ -52,14 +52,14 @@ def load(dataset: Dataset) -> ArraySource:
 
 
 def measured(source: Source, decoding: Decoding) -> Source:
-    """`source` with the `size` that all its images have; from memory, in gray or in color, if they fit there."""
+    """`source` with the common `size` of all its images; from memory, in gray or in color, if they fit."""
     if not isinstance(source, FileSource):
         return source
     return _in_memory(source, decoding) or replace(source, size=_common_size(source, decoding))
 
 
 def _in_memory(source: Source, decoding: Decoding) -> ArraySource | None:
-    """All images as they are; None where they are too many or too large for that, of several sizes, or damaged."""
+    """All images unchanged; None if they are too many or too large, of several sizes, or damaged."""
     shape_CHW: tuple[int, ...] = ()
 
     def planes(image_HWC: Image, _: np.random.Generator) -> Image:
@@ -78,11 +78,11 @@ def _in_memory(source: Source, decoding: Decoding) -> ArraySource | None:
 
 
 class _OtherSizeError(Exception):
-    """An image is not as large as the first one: the others need not be decoded."""
+    """An image differs in size from the first one: the others need not be decoded."""
 
 
 def _common_size(source: FileSource, decoding: Decoding) -> Size | None:
-    """The size of all images if they have one and it is small; damaged ones are met when they are decoded."""
+    """The size of all images, if it is the same and small; damaged ones are reported when they are decoded."""
 
     def size(index: int) -> Size | None:
         try:

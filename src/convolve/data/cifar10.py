@@ -64,16 +64,16 @@ def load_cifar10(where: str | None = None, progress: Progress | None = None) -> 
 
 
 def _obtained(folder: Path, progress: Progress | None) -> Path:
-    """The archive, downloaded if `folder` is our own; else the error that says what to do instead."""
+    """The archive, downloaded if `folder` is our own; otherwise an error that says what to do."""
     names = " or ".join(version.archive for version in VERSIONS)
     pairs = f"{CTF_TRAIN} and {CTF_TEST}, {MAP_TRAIN} and {MAP_TEST}, or train/<class>/ and test/<class>/"
     instead = f"put {names} into {folder} (packed or unpacked), or {pairs}"
-    obtain([_ARCHIVE], folder, cache_folder(INFO.name), f"no CIFAR-10 in {folder}", instead, progress=progress)
+    obtain([_ARCHIVE], folder, cache_folder(INFO.name), f"there is no CIFAR-10 in {folder}", instead, progress=progress)
     return folder / _ARCHIVE.name
 
 
 def _from_folder(folder: Path) -> Splits | None:
-    """What `folder` holds, or None if it is no form of CIFAR-10."""
+    """The data in `folder`, or None if it is no form of CIFAR-10."""
     if unpacked := find_version(folder):
         version, inside = unpacked
         return _splits(open_files(version, inside), f"{version.name} version in {inside}")
@@ -110,7 +110,8 @@ def _from_archive(path: Path) -> Splits:
             return _splits(parts, f"{version.name} version in {path}")
     if not members:
         raise MissingDataError(
-            f"{path} holds no CIFAR-10: neither {' nor '.join(version.test for version in VERSIONS)}, nor pictures as "
+            f"{path} does not hold CIFAR-10: neither {' nor '.join(version.test for version in VERSIONS)}, nor "
+            f"pictures as "
             "train/<class>/... and test/<class>/...; get the official archive"
         )
     return _splits([_from_members(path, members, part) for part in ("train", "test")], f"pictures in {path}")
@@ -118,7 +119,7 @@ def _from_archive(path: Path) -> Splits:
 
 def _refuse_cifar100(place: Path, names: Iterable[str]) -> None:
     if is_cifar100(names):
-        raise DataError(f"{place} holds CIFAR-100, of 100 classes, where CIFAR-10 is asked for; give its files")
+        raise DataError(f"{place} holds CIFAR-100, with 100 classes, not CIFAR-10; give the files of CIFAR-10")
 
 
 def _is_wanted(member: PurePosixPath) -> bool:
@@ -177,7 +178,9 @@ def _without_padding(image_HWC: np.ndarray) -> np.ndarray:
     border_HW[inside, inside] = False
     if (image_HWC[border_HW] != PADDING_VALUE).any():
         padding = f"a border of {PADDING} pixels of value {PADDING_VALUE}, as CNTK's script pads"
-        raise DataError(f"expected {padding}, got another; give pictures of {_SIDE} x {_SIDE}, padded all or none")
+        raise DataError(
+            f"expected {padding}, got another border; give pictures of {_SIDE} x {_SIDE}, padded all or none"
+        )
     return _planes(image_HWC[inside, inside])
 
 

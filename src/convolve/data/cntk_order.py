@@ -45,9 +45,9 @@ def sweep_order(
 ) -> np.ndarray:
     """Sequence numbers (int64) in the order of pass `sweep` (from 0) over the data, with randomization on.
 
-    `chunk_N` is the chunk of each sequence, rising along the file. A `window_samples` other than 0 takes the place
-    of `window_chunks`; `sample_counts_N` (default: 1 each) are then the lengths of the sequences.
-    Of several `workers`, `rank` gets the chunks whose place in the shuffled list, modulo `workers`, is `rank`.
+    `chunk_N` is the chunk of each sequence, rising along the file. A `window_samples` other than 0 replaces
+    `window_chunks`; `sample_counts_N` (default: 1 each) are then the lengths of the sequences. With several `workers`,
+    `rank` gets the chunks whose position in the shuffled list, modulo `workers`, is `rank`.
     """
     number_N = np.cumsum(np.diff(chunk_N, prepend=chunk_N[:1]) != 0)
     place_of_chunk = np.argsort(_shuffled(int(number_N[-1]) + 1, seed + sweep))
@@ -98,7 +98,8 @@ def _windows_by_samples(sample_counts_C: np.ndarray, size: int) -> Windows:
 
 
 def _mixed_within_windows(order_N: np.ndarray, sizes_C: np.ndarray, windows: Windows, seed: int) -> list[int]:
-    """`order_N` after each sequence in turn was swapped with one drawn from its window, each within the other's."""
+    """`order_N` after each sequence in turn was swapped with one drawn from its window, if each is within
+    the other's."""
     starts = [0, *np.cumsum(sizes_C).tolist()]
     begins, ends = np.repeat(windows, sizes_C, axis=0).T.tolist()
     order: list[int] = order_N.tolist()

@@ -1,4 +1,4 @@
-"""A user's own numbers in CTF text: features with their labels, in two files or with a test part held out."""
+"""A user's own numbers in CTF text: features with labels, in two files or with a held-out test part."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def open_ctf_set(where: Path, layout: Layout, options: DataOptions) -> Splits:
     said += filter(None, [str(layout)])
     if "test" not in parts:
         if len(parts["training"]) < 2:
-            raise DataError(f"{layout.training} has one line, of which none can be held out for testing; add others")
+            raise DataError(f"{layout.training} has only one line, so none can be held out for testing; add others")
         parts["training"], parts["test"] = hold_out_validation(parts["training"], TEST_FRACTION, _SPLIT_SEED)
         said.append(f"{len(parts['test']):,} of the lines are held out for testing")
     return Splits(
@@ -38,7 +38,8 @@ def open_ctf_set(where: Path, layout: Layout, options: DataOptions) -> Splits:
 
 
 def open_ctf_test(place: Path, layout: Layout, learned: Learned, options: DataOptions) -> tuple[Source, str]:
-    """What of it a model is tested on that has `learned` from some set: the part held out there, or all of a file."""
+    """The part on which a model that has `learned` from some set is tested: the part held out there, or the
+    whole file."""
     splits = open_ctf_set(place, layout, options)
     if layout.test or splits.fingerprint() == learned.fingerprint:
         return splits.test, splits.description
@@ -61,5 +62,7 @@ def _opened(path: Path, streams: list[StreamSpec], options: DataOptions) -> Arra
 def _streams(path: Path) -> list[StreamSpec]:
     found = first_streams(path)
     if found is None:
-        raise FormatError(path, "line 1", "no streams labels and features; name them so: |labels 0 1 |features 5 7")
+        raise FormatError(
+            path, "line 1", "no streams called labels and features; name them so: |labels 0 1 |features 5 7"
+        )
     return found

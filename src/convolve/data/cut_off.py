@@ -1,4 +1,4 @@
-"""Whether a model sees too little of its pictures."""
+"""Whether a crop hides too much of the pictures from a model."""
 
 from statistics import median
 
@@ -13,14 +13,14 @@ _MUCH = 0.5  # of a picture; a photograph of 16:9 loses 0.44 to a square
 
 
 def cut_off_in_words(source: Source, preprocess: Preprocess) -> str:
-    """What to say where at least half of a typical picture of `source` is cut off; else nothing."""
+    """A note if at least half of a typical picture of `source` is cut off; otherwise nothing."""
     if not isinstance(source, FileSource):
         return ""
     step = -(-len(source) // _ASKED)
     found = (_size(source, index, preprocess) for index in range(0, len(source), step))
     sizes = [size for size in found if size]
     cut = 1 - median(map(preprocess.seen, sizes)) if sizes else 0
-    ways = "data.resize=letterbox or squash, or a data.image_size of their form, shows more"
+    ways = "data.resize=letterbox or squash, or a data.image_size of their proportions, keeps more"
     return f"{cut:.0%} of a typical picture is cut off; {ways}" if cut >= _MUCH else ""
 
 

@@ -1,4 +1,4 @@
-"""Images that cannot be decoded: others stand in for them in training, and evaluation may leave them out."""
+"""Images that cannot be decoded: in training others replace them, and evaluation may skip them."""
 
 import math
 import threading
@@ -11,11 +11,11 @@ from convolve.errors import DataError
 
 T = TypeVar("T")
 MOST_NAMED = 20  # damaged images in one message
-_WAY_OUT = "mend them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
+_WAY_OUT = "fix them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
 
 
 class Damaged:
-    """The damaged images that were met so far; at most `limit`. `tell` hears of each once. Threads may share one."""
+    """The damaged images found so far; at most `limit`. `tell` is called once for each. Threads may share one."""
 
     def __init__(self, limit: int, tell: Callable[[str], None]) -> None:
         self.limit = limit
@@ -28,28 +28,27 @@ class Damaged:
         return {*self._found}
 
     def note(self, index: int, error: DataError) -> None:
-        """Image `index` is damaged. Raises `DataError` that names them all where that is one too many."""
+        """Record that image `index` is damaged. Raises `DataError` naming them all if there are more than allowed."""
         with self._lock:
             if index in self._found:
                 return
             self._found[index] = str(error)
             if len(self._found) > self.limit:
                 raise self._too_many()
-            self._tell(f"{error}; another image stands in for it")
+            self._tell(f"{error}; another image replaces it")
 
     def _too_many(self) -> DataError:
         errors = list(self._found.values())
         more = f" and {len(errors) - MOST_NAMED} more" if len(errors) > MOST_NAMED else ""
         return DataError(
-            f"{len(errors)} training images are damaged, data.damaged_limit allows {self.limit}: "
+            f"{len(errors)} training images are damaged, but data.damaged_limit allows only {self.limit}: "
             f"{'; '.join(errors[-MOST_NAMED:])}{more}; {_WAY_OUT}"
         )
 
 
 class Unreadable:
-    """Images that cannot be read where none can stand in for them: when all of them are known, an error names them.
-
-    Up to `limit` of them are left out instead, and `tell` hears of that once. `way_out` ends the error.
+    """Unreadable images that cannot be replaced: when all are known, an error names them. Up to `limit` of them are
+    skipped instead, and `tell` is called once. `way_out` ends the error.
     """
 
     def __init__(
@@ -68,25 +67,25 @@ class Unreadable:
         return len(self) > self.limit
 
     def note(self, number: int, location: str, error: object) -> None:
-        """Image `number`, which lies at `location`, cannot be read; `error` says so in a sentence that names it."""
+        """Record that image `number`, at `location`, cannot be read; `error` is a sentence that names it."""
         if number not in self.numbers and len(self._named) < MOST_NAMED:
             self._named[number] = (location, str(error))
         self.numbers.add(number)
 
     def require(self, count: int) -> None:
-        """Raise `DataError` where of `count` images more cannot be read than may be left out, or none can."""
+        """Raise `DataError` if more of `count` images cannot be read than may be skipped, or none can."""
         if self.are_too_many or (self.numbers and len(self) == count):
             raise self.error(count)
         if self.numbers and not self._is_told:
             self._is_told = True
-            self._tell(f"{self._summary(count)}; left out: the error is that of the other {count - len(self):,}")
+            self._tell(f"{self._summary(count)}; skipped: the error is over the other {count - len(self):,}")
 
     def error(self, count: int) -> DataError:
-        """What there is to say of `count` images."""
+        """The error message for `count` images."""
         return DataError("; ".join(filter(None, (self._summary(count), self.way_out))))
 
     def _summary(self, count: int) -> str:
-        """The first one's error, and where others lie."""
+        """The error of the first one, and where the others are."""
         (_, first), *others = self._named.values()
         if len(self) == 1:
             return first
@@ -96,7 +95,7 @@ class Unreadable:
 
 
 class Noted(Unreadable):
-    """Those of some batches, which come even if they are empty; what is to be done about them others say."""
+    """The unreadable images of some batches, recorded only; the caller decides what to do."""
 
     def __init__(self) -> None:
         super().__init__(math.inf)
@@ -105,13 +104,13 @@ class Noted(Unreadable):
         pass
 
     def among(self, numbers: Iterable[int]) -> list[tuple[int, str, str]]:
-        """What `note` was told of some images; a text is empty where it will not be needed."""
+        """The records about some images; a text is empty if it will not be needed."""
         return [(number, *self._named.get(number, ("", ""))) for number in numbers if number in self.numbers]
 
 
 def skipping(skip: bool, tell: Callable[[str], None]) -> Unreadable:
-    """For test images: `skip` leaves all of them out that cannot be read."""
-    return Unreadable(math.inf if skip else 0, tell, "mend them, or leave them out with --skip-unreadable")
+    """For test images: with `skip`, all that cannot be read are skipped."""
+    return Unreadable(math.inf if skip else 0, tell, "fix them, or skip them with --skip-unreadable")
 
 
 class Failure(NamedTuple):
@@ -122,7 +121,7 @@ class Failure(NamedTuple):
 
 
 def caught(ready: Callable[[int], T], number: int) -> T | Failure:
-    """What `ready` gives, its error included."""
+    """The result of `ready`, or its error as a Failure."""
     try:
         return ready(number)
     except DataError as error:
@@ -132,9 +131,8 @@ def caught(ready: Callable[[int], T], number: int) -> T | Failure:
 def readable(
     found: Iterator[T | Failure], size: int, unreadable: Unreadable | None, source: Source
 ) -> Iterator[list[T]]:
-    """What is `found`, `size` at a time, but the failures: errors at once, or `unreadable` ones of `source`.
-
-    Nothing comes any more where only the other failures are still to be named, by the error at the end.
+    """The `found` images, `size` at a time. Failures are raised at once, or recorded as `unreadable` ones of `source`.
+    Once the error at the end is certain, nothing more is yielded; the remaining failures are only collected for it.
     """
     while some := list(islice(found, size)):
         batch: list[T] = []

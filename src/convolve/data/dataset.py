@@ -1,4 +1,4 @@
-"""A dataset: a source and what is done to each of its images. They are cached in memory, or decoded on demand."""
+"""A dataset: a source and the transforms of each image, cached in memory or decoded on demand."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
@@ -33,12 +33,11 @@ Prepare = Callable[[Image, np.random.Generator], Image]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labeled images of one size, as a network takes them but for mean and scale.
-
-    Without `prepare` the images of `source`, which then is an array, are taken as they are: they are cached. Else each
-    is made ready by `prepare` when its batch is due: what image i is in epoch e is a function of (seed, e, i) alone,
-    neither order nor threads matter. A damaged image is an error that names it; with `damaged` the next in the list
-    stands in for it, with its label; `unreadable` leaves it out. Memory: three batches and the images being decoded.
+    """Labeled images of one size, ready for a network except for mean and scale. Without `prepare`, `source` is an
+    array and its images are used unchanged: they are cached. Otherwise `prepare` is applied to each when its batch is
+    due: image i in epoch e depends only on (seed, e, i), not on order or threads. A damaged image is an error that
+    names it; with `damaged`, the next in the list replaces it, with that one's label; `unreadable` skips it. Memory:
+    three batches and the images being decoded.
     """
 
     source: Source
@@ -55,7 +54,7 @@ class Dataset:
 
     @property
     def is_cached(self) -> bool:
-        """Whether a batch is a copy out of an array in memory."""
+        """Whether a batch is a copy of rows of an array in memory."""
         return self.prepare is None
 
     def batches(self, order_N: NDArray[np.int64], batch_size: int, epoch: int = 0) -> Generator[Batch, None, None]:
@@ -79,7 +78,7 @@ class Dataset:
                 yield torch.from_numpy(np.concatenate(images_VCHW)), labels_N[list(numbers)]
 
     def ready(self, epoch: int, index: int) -> tuple[Image, int]:
-        """(the image of the sample `index`, the number of the image that it is)."""
+        """(image of the sample `index`, the number of the image that it really is)."""
         assert self.prepare is not None
         number, image_HWC = self._decoded(index)
         moment = [Purpose.IMAGE, self.seed, epoch, index]
@@ -90,7 +89,7 @@ class Dataset:
             raise named(error, self.source.location(number)) from None
 
     def _decoded(self, index: int) -> tuple[int, Image]:
-        """The image `index`, or the one that stands in for it, with its number."""
+        """The image `index`, or the one that replaces it, with its number."""
         for number in chain(range(index, len(self)), range(index)):
             try:
                 return number, self.source.load(number, self.decoding)
@@ -102,7 +101,8 @@ class Dataset:
 
 
 def transformed(transforms: Sequence[Transform], channels: int, fit: Callable[[Image], Image] | None) -> Prepare:
-    """What makes an image ready for training: perhaps resized by `fit`, then transformed, in so many planes."""
+    """The function that prepares an image for training: resized by `fit`, if given, then transformed, with this many
+    planes."""
 
     def prepare(image_HWC: Image, rng: np.random.Generator) -> Image:
         if fit:

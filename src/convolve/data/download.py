@@ -1,4 +1,4 @@
-"""Files fetched from their mirrors: checked, resumable, whole or not at all."""
+"""Files downloaded from their mirrors: checked, resumable, complete or absent."""
 
 import hashlib
 import http.client
@@ -35,11 +35,9 @@ class _MirrorError(Exception):
 
 
 def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | None = None) -> None:
-    """Bring `files` into `folder`; those that are there already are left alone.
-
-    A file takes its final name only after its size and checksum were found right. What an interrupted transfer left
-    (`<name>.part`) is continued, by whichever mirror answers. Where none delivers, `MissingDataError` tells each one's
-    reason; a disk that is full or read-only raises `ConvolveError`.
+    """Download `files` into `folder`; existing ones are left alone. A file gets its final name only after its size and
+    checksum were verified. An interrupted download (`<name>.part`) is resumed, from whichever mirror answers. If none
+    delivers, `MissingDataError` gives each one's reason; a full or read-only disk raises `ConvolveError`.
     """
     for file in files:
         final = folder / file.name
@@ -61,7 +59,8 @@ def download(files: Sequence[RemoteFile], folder: Path, progress: Progress | Non
 def obtain(
     files: Sequence[RemoteFile], folder: Path, own: Path, missing: str, instead: str, *, progress: Progress | None
 ) -> None:
-    """Download what is `missing`, if `folder` is our `own`; if that fails, raise what says what to do `instead`."""
+    """Download what is `missing`, if `folder` is our `own`; if that fails, raise an error that says what to do
+    `instead`."""
     if folder != own:
         raise MissingDataError(f"{missing}; {instead}")
     try:
@@ -84,7 +83,7 @@ def _from_any_mirror(file: RemoteFile, part: Path, progress: Progress | None) ->
 
 
 def _fetch(file: RemoteFile, url: str, part: Path, progress: Progress | None) -> None:
-    """Add to `part` what it lacks. Wrong bytes are removed, a good beginning stays."""
+    """Append to `part` what it lacks. Wrong bytes are removed; a valid beginning is kept."""
     done = part.stat().st_size if part.exists() else 0
     if done > file.size_bytes:
         done = 0
@@ -109,9 +108,8 @@ def _fetch(file: RemoteFile, url: str, part: Path, progress: Progress | None) ->
 
 
 def _blocks(url: str, start: int, size_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """What `url` has from byte `start` on, or from 0 on where the server does not resume: (the first byte, bytes).
-
-    It stops at `size_bytes` even if the server would go on for ever. Whatever the network does is a `_MirrorError`.
+    """The content of `url` from byte `start`, or from 0 if the server does not resume: (the first byte, bytes). It
+    stops at `size_bytes` even if the server sends more. Every network failure is a `_MirrorError`.
     """
     if start == size_bytes:
         return
@@ -137,11 +135,11 @@ def _first_byte(response: http.client.HTTPResponse, asked: int, size_bytes: int)
     if response.status == http.client.PARTIAL_CONTENT:
         place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if place is None or int(place[1]) != asked:
-            raise _MirrorError(f"it was asked for the bytes from {asked} on and sent others")
+            raise _MirrorError(f"it was asked for the bytes from {asked} on, but sent others")
         start = asked
     if response.headers.get_content_type() == "text/html":
-        raise _MirrorError("it answers with a web page in place of the file")
+        raise _MirrorError("it answers with a web page instead of the file")
     offered = response.headers.get("Content-Length")
     if offered is not None and offered != str(size_bytes - start):  # another file
-        raise _MirrorError(f"it offers {offered} bytes where {size_bytes - start} were expected")
+        raise _MirrorError(f"it offers {offered} bytes, but {size_bytes - start} were expected")
     return start

@@ -1,4 +1,4 @@
-"""Test images, brought to what a network takes by the model's own description."""
+"""Test images, fitted to a network by the model's own preprocessing."""
 
 import numpy as np
 
@@ -19,10 +19,10 @@ def eval_dataset(
     damaged: Damaged | None = None,
     unreadable: Unreadable | None = None,
 ) -> Dataset:
-    """The images of `source` as `fit_image` makes them for a model, or several `views` of each, one behind the other.
+    """The images of `source`, fitted by `fit_image` for a model, or several consecutive `views` of each.
 
-    They are decoded by so many `threads`, and no fewer than `THREADS`. One that cannot be decoded is an
-    error, or `damaged` puts another in its place; `unreadable` names all of them, or leaves them out.
+    They are decoded by this many `threads`, and no fewer than `THREADS`. An image that cannot be decoded is an error,
+    or with `damaged` another replaces it; `unreadable` collects all of them, or skips them.
     """
     require_views(preprocess, views)
     if isinstance(source, ArraySource) and views == 1 and is_fitted(source, preprocess):
@@ -38,5 +38,5 @@ def eval_dataset(
 
 
 def is_fitted(source: ArraySource, preprocess: Preprocess) -> bool:
-    """Whether `fit_image` would leave each image as it is."""
+    """Whether `fit_image` would leave each image unchanged."""
     return source.shape_CHW[0] == preprocess.channels and preprocess.leaves(source.size)

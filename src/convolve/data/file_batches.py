@@ -1,4 +1,4 @@
-"""Images that a model is asked about: decoded ahead, in batches, in their order, however many there are."""
+"""Images for prediction: decoded ahead, in batches, in order, however many there are."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -19,7 +19,7 @@ from convolve.transforms.preprocess import Preprocess, fit_image
 
 @dataclass(frozen=True)
 class FileBatch:
-    """Some images in a row: where they lie, what was done to each in words, and why it cannot be read, if it cannot.
+    """Consecutive images: their locations, how each was converted, and why it cannot be read, if so.
 
     `images_NCHW` holds the others, uint8, as the model takes them.
     """
@@ -39,15 +39,14 @@ def file_batches(
     threads: int,
     start: int = 0,
 ) -> Iterator[FileBatch]:
-    """`images` from number `start` on, in batches of `batch_size` with the unreadable ones counted.
-
-    What is in a batch thus depends on the list alone: an answer is the same to the bit wherever one starts, if that is
-    at a multiple of the size. Memory: the images being decoded and those of two batches.
+    """`images` from number `start` on, in batches of `batch_size`, counting unreadable ones. So the content of a batch
+    depends on the list alone: answers are the same bit for bit for every `start` that is a multiple of the size.
+    Memory: the images being decoded and those of two batches.
     """
     with ByteReader() as reader:
 
         def ready(number: int) -> tuple[NDArray[np.uint8] | None, str, str]:
-            """(the image, what was done to it, why there is none)."""
+            """(image, how it was converted, why there is none)."""
             location = images[number]
             try:
                 image_HWC = without_color(decode_image(reader.read(location), location, decoding.of(location)))

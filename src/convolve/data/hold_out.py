@@ -1,9 +1,9 @@
-"""Which images are held out: for a test part where a set has none, and to judge the epochs by.
+"""Which images are held out: as a test part if a set has none, and for validation.
 
-Whether a unit (an image, or what must not be torn apart; see `relations.py`) is on the test side, its own key alone
-decides. So the part that is held out stays as it is when images are added. What can move is a unit that a new image
-joins, if that has the smallest key in it, and the one image that a class needs on either side: a model therefore
-remembers the keys of what it was trained on, and `evaluate` goes by these.
+Whether a unit (an image, or images that must stay together; see `relations.py`) is on the test side depends only on its
+own key. So the held-out part stays the same when images are added. Exceptions are a unit that a new image with a
+smaller key joins, and the one image that a class needs on either side: so a model stores the keys of the images it was
+trained on, and `evaluate` uses these.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ _NAMED = 3  # images that are named of many
 class Membership:
     """The keys of the images that a model was trained on and tested on, sorted; see `Relations.key_N`.
 
-    Of a set whose images go `by_name`, the `MOST_READ` smallest of each. `group`: see `DataOptions`.
+    For a set whose images are identified `by_name`, the `MOST_READ` smallest of each. `group`: see `DataOptions`.
     """
 
     trained: NDArray[np.uint64]
@@ -42,7 +42,7 @@ class Membership:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What a model says of the set that it has learned from; `membership` only where a part of it was held out."""
+    """What a model knows about its training set; `membership` only if part of it was held out."""
 
     fingerprint: str | None = None
     group: str = ""
@@ -51,7 +51,7 @@ class Learned:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """A set in two parts, what is to be remembered of them, and in words how they were parted."""
+    """A set in two parts, what a model must store about them, and how they were split, in words."""
 
     train: FileSource
     test: FileSource
@@ -60,14 +60,14 @@ class HeldOut:
 
 
 def hold_out_test(whole: FileSource, group: str = "", watch: Watch = unwatched) -> HeldOut:
-    """About a fifth of `whole` as a test part; of a class with a single image, none. `group`: what its groups are."""
+    """About a fifth of `whole` as a test part, but not the only image of a class. `group`: what its groups are."""
     strata_N = strata(whole.labels_N)
     if max(Counter(strata_N.tolist()).values()) < 2:
-        raise DataError(f"{whole.location(0)}: no class has two images, so that none can be held out for testing")
+        raise DataError(f"{whole.location(0)}: no class has two images, so none can be held out for testing")
     relations = relate(whole, watch=watch)
     is_test_N = held_out_side(strata_N, relations)
     if not is_test_N.any():
-        raise DataError("each class is one group, so that none can be held out for testing; leave data.group out")
+        raise DataError("each class is one group, so none can be held out for testing; leave data.group out")
     whole = whole.with_units(relations.unit_N)
     parts = [whole.take(np.flatnonzero(is_test_N == side)) for side in (False, True)]
     keys = [np.unique(relations.key_N[is_test_N == side])[:MOST_READ] for side in (False, True)]
@@ -80,8 +80,8 @@ def hold_out_test(whole: FileSource, group: str = "", watch: Watch = unwatched) 
 def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[np.bool_]:
     """Which images are held out.
 
-    Each class keeps an image to learn from and, if it has two, one to test on: that with the smallest key, if none
-    falls there. Where groups leave nothing to test on, that is none.
+    Each class keeps an image for training and, if it has two, one for testing: if chance gives it none, that with the
+    smallest key. If groups leave nothing for testing, there is none.
     """
     is_test_N = mixed(relations.unit_key_N) < np.uint64(TEST_FRACTION * 2**64)
     of_class = _Members(labels_N, np.lexsort((relations.unit_key_N, labels_N)))
@@ -98,7 +98,7 @@ def held_out_side(labels_N: NDArray[np.int64], relations: Relations) -> NDArray[
 
 @dataclass(frozen=True, eq=False)
 class _Members:
-    """The numbers of the images that have a value, out of all `order_N`, in which equal values stand together."""
+    """The numbers of the images that have a value, from all `order_N`, in which equal values are adjacent."""
 
     values_N: NDArray[np.int64]
     order_N: NDArray[np.int64]
@@ -115,14 +115,15 @@ class _Members:
 def _leaves_some(
     unit_M: NDArray[np.int64], labels_N: NDArray[np.int64], is_test_N: NDArray[np.bool_], of_class: _Members
 ) -> bool:
-    """Whether each class has an image to learn from without those of the unit."""
+    """Whether each class still has an image for training without those of the unit."""
     classes = (np.setdiff1d(of_class[label], unit_M) for label in np.unique(labels_N[unit_M]).tolist())
     return all((~is_test_N[rest]).any() for rest in classes)
 
 
 def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers that have nothing to do with the order of the keys: the smallest of several falls on neither side more
-    often. SplitMix64's last steps (Steele et al. 2014).
+    """Numbers unrelated to the order of the keys, so that the smallest key of several is not more likely on one side.
+
+    The last steps of SplitMix64 (Steele et al. 2014).
     """
     keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -132,7 +133,7 @@ def mixed(keys_N: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
     """(training, validation): a random `fraction` of the samples is held out; the same for the same seed.
 
-    What must not be torn apart stays together; that is looked for in files only, as published sets have none.
+    Images that must stay together do; related ones are searched for in image files only, as published sets have none.
     """
     order_N = generator(Purpose.SPLIT, seed).permutation(len(source))
     held_out = max(1, round(fraction * len(source)))
@@ -151,10 +152,11 @@ def hold_out_validation(source: Source, fraction: float, seed: int) -> tuple[Sou
 
 
 def find_held_out(whole: FileSource, known: Membership, watch: Watch = unwatched) -> tuple[FileSource, str] | None:
-    """(what of `whole` a model is to be tested on, in words), if it is the set that the model was trained on, grown.
+    """(the part of `whole` to test a model on, in words), if it is the set that the model was trained on, possibly with
+    additions.
 
-    That is the part held out in training, and of the images that are new there, those that would be held out, too. Not
-    counted is what the model was trained on, or what hangs together with that. None for another set.
+    That is the part held out in training, and those new images that would be held out too, without images that the
+    model was trained on, or that are related to these. None for another set.
     """
     relations = relate(whole, known.by_name, watch)
     trained_N = np.isin(relations.key_N, known.trained)
@@ -176,7 +178,7 @@ def find_held_out(whole: FileSource, known: Membership, watch: Watch = unwatched
 def _of_grown(
     whole: FileSource, relations: Relations, trained_N: NDArray[np.bool_], tested_N: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], str]:
-    """(which images are to be counted, in words) of the set that a model was trained and tested on, and of new ones."""
+    """(which images count, in words) for the set that a model was trained and tested on, with new images."""
     new_N = ~(trained_N | tested_N)
     near_trained_N, near_tested_N = (_near(relations, side_N, new_N) for side_N in (trained_N, tested_N))
     by_rule_N = held_out_side(strata(whole.labels_N), relations)
@@ -186,12 +188,12 @@ def _of_grown(
     if new_N.any():
         said += f", and {np.sum(counted_N & new_N):,} of the images added since ({new_N.sum():,})"
     if both_N.any():
-        said += f"; left out, since they are near images of both parts: {_named(whole, np.flatnonzero(both_N))}"
+        said += f"; left out, since they resemble images of both parts: {_named(whole, np.flatnonzero(both_N))}"
     return counted_N, said
 
 
 def _near(relations: Relations, side_N: NDArray[np.bool_], new_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of the new images are related to one of `side_N`, directly or over other new ones."""
+    """Which of the new images are related to one of `side_N`, directly or through other new ones."""
     one_P, other_P = relations.pairs_P2.T
     near_N = side_N.copy()
     while True:

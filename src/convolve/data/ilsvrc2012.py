@@ -1,6 +1,6 @@
 """ILSVRC2012: 1,281,167 training and 50,000 validation photographs of 1,000 classes, of all sizes.
 
-They are handed out by image-net.org, to who asks for them: nothing is downloaded.
+image-net.org gives them out on request: nothing is downloaded.
 """
 
 from dataclasses import replace
@@ -15,12 +15,12 @@ INFO = DatasetInfo("ilsvrc2012", (3, 256, 256), tuple(map(str, range(1000))), 1_
 
 
 def load_ilsvrc2012(where: str | None, file_order: bool) -> Splits:
-    """The photographs that the folder to which `where` (--data) leads lists."""
+    """The photographs listed in the folder to which `where` (--data) leads."""
     folder = locate(INFO.name, where)
     lists = find_lists(folder)
     if lists is None:
         raise MissingDataError(
-            f"no ILSVRC2012 in {folder}, which should hold train_map.txt and val_map.txt; get the images from "
+            f"there is no ILSVRC2012 in {folder}, which should hold train_map.txt and val_map.txt; get the images from "
             f"image-net.org, unpack them, and give `convolve prepare ilsvrc2012 --source ILSVRC2012 --out {folder}`"
         )
     return replace(open_lists(folder, lists, file_order), name=INFO.name)

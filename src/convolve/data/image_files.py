@@ -1,4 +1,4 @@
-"""Images as a user names them: files, folders, zips, shards."""
+"""Images given by a user: files, folders, zips, shards."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,9 +15,9 @@ from convolve.formats.zip_archive import ZIP_DAMAGE, Zip, is_zip
 
 
 def find_images(paths: Sequence[str | Path], passed: PassedOver | None = None) -> Iterator[Location]:
-    """Every image in `paths`, folders and zips in the order of their names; `passed` takes what is left out there.
+    """Every image in `paths`, folders and zips in the order of their names; `passed` records what is skipped there.
 
-    Raises `MissingDataError` for what is not there, `DataError` for a folder or zip without an image.
+    Raises `MissingDataError` for a path that does not exist, `DataError` for a folder or zip without an image.
     """
     passed = PassedOver() if passed is None else passed
     for path in _named(paths):
@@ -48,7 +48,7 @@ def _named(paths: Sequence[str | Path]) -> Iterator[Path]:
 
 
 def _shards(path: Path) -> list[Path]:
-    """The parts of the shards at `path`, labeled or not; nothing where there are images in files of their own."""
+    """The parts of the shards at `path`, labeled or not; empty if it holds image files."""
     if layout := find_shards(path):
         return [part for _, part in layout.parts]
     is_bare = is_pattern(path) or (path.is_dir() and shard_files(path) and not holds_images(path))

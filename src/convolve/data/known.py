@@ -34,12 +34,12 @@ _FAKE_BYTES = 1 << 29  # of noise for training: all of MNIST and CIFAR-10, 2,730
 def dataset_info(name: str) -> DatasetInfo:
     """What is known of the data set `name`. Raises `UsageError` for any other name."""
     if not name:
-        raise UsageError("data.name is empty, so that nothing says how many images and classes there are; set it")
+        raise UsageError("data.name is empty, so the numbers of images and classes are unknown; set it")
     return look_up(DATASETS, name, "data set", "data.name")
 
 
 def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo | None:
-    """The data set whose images have as many numbers, and that has as many classes; None if there is none."""
+    """The data set with this many numbers per image, and this many classes; None if there is none."""
     wanted = (prod(shape_CHW), classes)
     return next((i for i in DATASETS.values() if (prod(i.shape_CHW), len(i.class_names)) == wanted), None)
 
@@ -47,23 +47,26 @@ def guess_dataset(shape_CHW: tuple[int, int, int], classes: int) -> DatasetInfo 
 def info_to_test(
     where: str | None, name: str, class_names: Sequence[str], shape_CHW: tuple[int, int, int]
 ) -> DatasetInfo:
-    """The data set that a model is to be tested on, which was trained on the set `name`."""
+    """The data set on which to test a model that was trained on the set `name`."""
     known = DATASETS.get(name)
     if not (known or where in (None, SAMPLE) or Path(str(where)).expanduser().exists()):
         raise MissingDataError(f"{where} does not exist; give a folder, a map file of images, or --data sample")
     info = known or (guess_dataset(shape_CHW, len(class_names)) if where else None)
     if info is None:
         trained = f"; the model was trained on {name}, of {in_words(class_names)}" if name else ""
-        raise UsageError(f"say with --data on what: a map file (path TAB class number), class folders{trained}")
+        raise UsageError(
+            f"give the test images with --data: a map file (path TAB class number), class folders{trained}"
+        )
     numbers = tuple(map(str, range(len(info.class_names))))  # where a set is known by no more, any names may be its
     if where is None and info.class_names not in (class_names, numbers):
         others = f"other images than {info.name}'s, of {in_words(class_names)}"
-        raise UsageError(f"the model was trained on {others}; say with --data on which")
+        raise UsageError(f"the model was trained on {others}; give them with --data")
     return info
 
 
 def published_error(recipe: Recipe, splits: Splits) -> float | None:
-    """What the source of `recipe` reports, if that is of these images; of a set without a checksum, numbers tell."""
+    """The error that the source of `recipe` reports, if it is for these images; for a set without a checksum, the
+    number of images decides."""
     info = DATASETS.get(recipe.data.name)
     in_memory = splits.array_shape_CHW is not None
     by_numbers = info is not None and not info.checksum and splits.is_official(info)
@@ -72,7 +75,7 @@ def published_error(recipe: Recipe, splits: Splits) -> float | None:
 
 
 def fake_data(name: str) -> Splits:
-    """Noise of the same shape and size as the data set `name`, or as much of it as memory holds."""
+    """Noise of the same shape and number as the data set `name`, or as much of it as fits in memory."""
     info = dataset_info(name)
     generator = torch.Generator().manual_seed(0)
     part = min(1.0, _FAKE_BYTES / (info.train_samples * prod(info.shape_CHW)))
@@ -95,7 +98,7 @@ LOADERS: dict[str, Callable[[str | None, bool, Progress | None], Splits]] = {
 
 
 def open_published(place: Path, name: str, file_order: bool, progress: Progress | None) -> Splits:
-    """The published data set at `place`; `name` is the likeliest."""
+    """The published data set at `place`; `name` is the most likely one."""
     reasons: list[str] = []
     for each in sorted(LOADERS, key=lambda other: other != name):
         try:
@@ -104,12 +107,12 @@ def open_published(place: Path, name: str, file_order: bool, progress: Progress 
             reasons.append(str(error))
     if not name:
         raise no_images(place)
-    hint = "images of your own lie in a subfolder for each class, or are listed in a map file or a CSV table"
+    hint = "your own images need a subfolder for each class, or are listed in a map file or a CSV table"
     raise MissingDataError(f"{reasons[0]}; {hint}")
 
 
 def may_be(own: Splits, info: DatasetInfo) -> bool:
-    """Whether the images can be those of the data set of `info`: the same classes, and a test image of its size."""
+    """Whether the images can be those of the data set `info`: the same classes, and a test image of its size."""
     numbered = own.numbered and len(own.class_names) == len(info.class_names)
     if own.held_out or not (numbered or own.class_names == info.class_names):
         return False
@@ -121,7 +124,7 @@ def may_be(own: Splits, info: DatasetInfo) -> bool:
 
 
 def unpacked(place: Path) -> Path:
-    """`place`; of archives there that hold no published set, the folder into which they are unpacked."""
+    """`place`; for archives without a published set, the folder into which they are unpacked."""
     archives.refuse_damaged(place)
     if archives.is_archive(place):
         return place if _is_published(place) or is_shards(place) else archives.unpacked(place)
@@ -132,7 +135,7 @@ def unpacked(place: Path) -> Path:
 
 
 def _has_published(folder: Path) -> bool:
-    """Whether files of a published set lie there, unpacked: archives beside them are something else."""
+    """Whether files of a published set are there, unpacked: then archives beside them are something else."""
     names = (mnist.CTF_TRAIN, mnist.CTF_TEST, cifar10.CTF_TRAIN, cifar10.CTF_TEST)
     files = [*(path for pair in mnist.idx_pairs(folder) for path in pair), *(folder / name for name in names)]
     return cifar.find_version(folder) is not None or any(path.exists() for path in files)
@@ -144,7 +147,7 @@ def _is_published(archive: Path) -> bool:
 
 
 def published_parts(place: Path, on_fault: OnFault) -> Sequence[Source | None] | None:
-    """Training and test part in the form of a published data set; None if it is none of these."""
+    """Training and test part in the form of a published data set; None if it is none of them."""
     if place.is_dir():
         idx = [pair for pair in mnist.idx_pairs(place) if any(path.exists() for path in pair)]
         if idx:

@@ -1,8 +1,8 @@
 """Which folders or lists of a place are its training, validation and test part, and what lies beside them.
 
-A name says what a part is, in any case. With a training part and one other, that is the test part whatever its name,
-and what must not be judged on it is judged on a piece cut from training. With three, the validation part is for
-choices, the test part for the last figure alone.
+A part is known by its name, in any case. With a training part and one other, the other is the test part whatever its
+name, and validation uses a part of the training images. With three, the validation part is for choices, and the test
+part only for the final figures.
 """
 
 import os
@@ -25,9 +25,8 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts lie; `validation` only where there are three. In words, `notes` say how the parts were found,
-    and `left_out` what beside them is not read.
-    """
+    """The parts and their places; `validation` only if there are three. In words, `notes` say how the parts were found,
+    and `left_out` which files beside them are not read."""
 
     training: Path
     validation: Path | None = None
@@ -37,12 +36,12 @@ class Layout:
 
     @property
     def parts(self) -> list[tuple[str, Path]]:
-        """(role, where it lies) of each part that there is."""
+        """(role, path) of each part."""
         found = ((TRAINING, self.training), (VALIDATION, self.validation), (TEST, self.test))
         return [(role, path) for role, path in found if path]
 
     def __str__(self) -> str:
-        """Which part is which, and what else is to be said. Empty for a single part with nothing beside it."""
+        """Which part is which, with notes. Empty for a single part with nothing beside it."""
         roles = [f"{role} part {_name(path)}" for role, path in self.parts] if self.test else []
         return "; ".join([", ".join(roles)] * bool(roles) + [*self.notes, *self.left_out])
 
@@ -73,7 +72,7 @@ def find_layout(where: Path, classes: Sequence[str] = ()) -> Layout | None:
         return _with_parts(named, folders)
     if len(folders) == 1 and folders[0].name not in classes and _is_wrapper(where, folders[0]):
         inner = find_layout(folders[0], classes)
-        note = f"{folders[0].name} holds all of it, and is stepped into"
+        note = f"{folders[0].name} holds everything, and is opened"
         return replace(inner, notes=(note, *inner.notes)) if inner else None
     if {path.name for path in folders} - {*classes}:
         _refuse_doubt(where, folders)
@@ -90,7 +89,7 @@ def _labeled(lists: dict[str, Path]) -> tuple[dict[str, Path], list[str]]:
     """Without the tables that have no labels, though that of the training part has; and what is to be said of them."""
     is_table = lists[TRAINING].suffix.lower() in ENDINGS and names_labels(lists[TRAINING])
     bare = [role for role, path in lists.items() if is_table and not names_labels(path)]
-    notes = [f"{_name(lists[role])} is set aside: it has no labels" for role in bare]
+    notes = [f"{_name(lists[role])} is ignored: it has no labels" for role in bare]
     return {role: path for role, path in lists.items() if role not in bare}, notes
 
 
@@ -133,10 +132,10 @@ def _with_parts(named: dict[str, Path], folders: Sequence[Path]) -> Layout:
             parts[role] = part
             notes += [f"{path.name}/{part.relative_to(path)} is the {role} part"] * (part != path)
         else:
-            left_out.append(f"{path.name} is set aside: its images lie in no folders of classes")
+            left_out.append(f"{path.name} is ignored: its images are not in class folders")
     where = named[TRAINING].parent
     empty = [path.name for path in subfolders(where) if role_of(path.name) and path not in folders]
-    left_out += [f"{name} is set aside: it holds no image that can be read" for name in empty]
+    left_out += [f"{name} is ignored: it holds no readable image" for name in empty]
     others = [path for path in folders if path not in named.values()]
     if len(parts) == 1:
         for other in others:
@@ -176,7 +175,7 @@ def _refuse_doubt(where: Path, folders: Sequence[Path]) -> None:
         names = " and ".join(path.name for path in folders if role_of(path.name))
         raise DataError(
             f"{where}: {names} are names of parts, but there is no training part with a folder for each class; make "
-            "these folders, or list the images in train.csv (path,label). If the names are those of classes, list the "
+            f"these folders, or list the images in train.csv (path,label). If the names are those of classes, list the "
             "images in a table of another name"
         )
     if len(folders) in (2, 3):
@@ -191,7 +190,7 @@ def _refuse_parts_inside(folder: Path) -> None:
     if TRAINING in inside and len(inside.keys() - {None}) > 1:
         names = " and ".join(sorted(name for role, name in inside.items() if role))
         raise DataError(
-            f"{folder}: {names} are names of parts, and lie in the folder of a class; turn them round, "
+            f"{folder}: {names} are names of parts, but are inside the folder of a class; swap the levels, "
             f"{inside[TRAINING]}/{folder.name}, or list the images in a table with a column `split`"
         )
 

@@ -1,4 +1,4 @@
-"""A user's own images: class folders, map files, CSV tables, shards; in two parts, or with a test part held out."""
+"""A user's own images: class folders, map files, CSV tables, shards; in two parts, or with a held-out test part."""
 
 import os
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ _ARCHIVES = (b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")  # zip, gzip, bzip2, xz
 
 
 def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
-    """The parts of a user's own images at `where`, of the known `classes`; None if there is nothing of the kind."""
+    """The parts of a user's own images at `where`, of the known `classes`; None if there are none."""
     if shards := find_shards(where):
         return shards
     if where.is_file():
@@ -50,7 +50,7 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
     layout = find_layout(where, classes) if where.is_dir() else None
     if layout is None or layout.training.is_file() or is_lmdb(layout.training):
         return layout
-    packed = [f"{path.name} is packed, and left out: unpack it beside the others" for path in archives_in(where)]
+    packed = [f"{path.name} is an archive, and ignored: unpack it beside the others" for path in archives_in(where)]
     return replace(layout, left_out=(*layout.left_out, *packed[:_MOST_NAMED]))
 
 
@@ -62,7 +62,7 @@ def no_images(place: Path) -> MissingDataError:
 def open_lists(
     where: Path, layout: Layout | None = None, file_order: bool = False, options: DataOptions = AS_FOUND
 ) -> Splits:
-    """A user's own images at `where`; where they are in one part, a test part is held out."""
+    """A user's own images at `where`; if they are in one part, a test part is held out."""
     found = layout or find_lists(where)
     if found is None:
         raise no_images(where)
@@ -102,7 +102,7 @@ def open_parts(found: Layout, options: DataOptions) -> tuple[FileSource, dict[st
     others = {role: open_list(path, first.class_names, options=options) for role, path in found.parts[1:]}
     parts = _by_role(first) | others
     if TRAINING not in parts:
-        raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or take it out")
+        raise DataError(f"{first.location(0)}: no image is in the training part; correct the column, or remove it")
     names = first.class_names or _numbers([*parts.values()])
     return first, {role: part.by_class_and_name() for role, part in parts.items()}, names
 
@@ -123,7 +123,7 @@ def _refuse_one_class(place: Path, name: str) -> None:
     inside = sorted(place.iterdir()) if place.is_dir() else []
     tables = [path for path in inside if path.suffix.lower() in ENDINGS]
     hint = f"the table itself: {tables[0]}" if tables else "a folder with a subfolder for each class, or a list"
-    raise DataError(f"{place} holds one class only ({name}), where a classifier needs two; give {hint}")
+    raise DataError(f"{place} holds only one class ({name}), but a classifier needs two; give {hint}")
 
 
 def open_list(
@@ -141,8 +141,8 @@ def _open_list(path: Path, classes: Sequence[str] | None, on_fault: OnFault | No
     if options.target != "class" and not (path.is_file() and is_table(path)):
         kind = "numbers" if options.target == "number" else "the classes"
         raise DataError(
-            f"{path}: data.target={options.target} is learned from a table (CSV, TSV, JSON) with {kind} of each image; "
-            "here each image has one class"
+            f"{path}: data.target={options.target} needs a table (CSV, TSV, JSON) with {kind} of each image; here "
+            f"each image has one class"
         )
     if is_shards(path):
         return (open_parquets if is_parquet(shard_files(path)[0]) else open_shards)(path, classes, on_fault, options)
@@ -197,9 +197,9 @@ def collect_lists(
     if layout is None:
         raise no_images(place)
     for note in layout.notes:
-        on_fault("layout", str(place), note, "name it otherwise if it is something else")
+        on_fault("layout", str(place), note, "rename it if it is something else")
     for note in layout.left_out:
-        on_fault("left out", str(place), note, "take it elsewhere, or into one of the parts")
+        on_fault("left out", str(place), note, "move it elsewhere, or into one of the parts")
     for role, path in layout.parts:
         try:
             part = collect_ctf(path, on_fault) if is_ctf_set(layout) else open_list(path, classes, on_fault, options)
@@ -217,28 +217,29 @@ def collect_lists(
 
 
 def _numbers(parts: Sequence[Source]) -> tuple[str, ...]:
-    """Classes that have no names are called by their numbers; these may leave gaps, but not be years or identifiers."""
+    """Classes without names are called by their numbers; these may have gaps, but must not look like years or
+    identifiers."""
     last = max(parts, key=lambda part: int(part.labels_N.max()))
     count, index = sum(map(len, parts)), int(last.labels_N.argmax())
     label = int(last.labels_N[index])
     if label >= max(MANY_CLASSES, count):
         raise DataError(
-            f"{last.location(index)}: class {label} in a list of {count} images; is that the column of the class "
-            "numbers? If so, name all classes in a labels.txt beside the list"
+            f"{last.location(index)}: class {label} in a list of {count} images; check that this is the column of "
+            f"class numbers, and if so, name all classes in a labels.txt beside the list"
         )
     return tuple(map(str, range(1 + label)))
 
 
 def refuse_other_kinds(path: Path) -> None:
-    """Raise `FormatError` for what is no list of images: an image, say, or an IDX file, which has its labels in another
-    one."""
+    """Raise `FormatError` for files that are not lists of images, such as an image, or an IDX file, whose labels are in
+    another file."""
     with open_lines(path) as file:
         head = file.read(64)
     if head.startswith(b"\0\0\x08"):
-        what = "an IDX file, no list of images; give the folder with all files of MNIST"
-        raise FormatError(path, "byte 0", f"{what}, or make Splits of your own (docs/reference/old-formats.md)")
+        what = "an IDX file, not a list of images; give the folder with all files of MNIST"
+        raise FormatError(path, "byte 0", f"{what}, or make your own Splits (docs/reference/old-formats.md)")
     if (zero := head.find(b"\0")) >= 0:
-        what = "a zero byte: a binary file, or UTF-16, no list of images; give folders of classes"
+        what = "a zero byte: a binary or UTF-16 file, not a list of images; give folders of classes"
         raise FormatError(path, f"byte {zero}", f"{what}, or text in UTF-8 with lines path TAB class number")
 
 

@@ -1,4 +1,4 @@
-"""The loader: training batches as the network sees them, in an order, for one of several workers."""
+"""The loader: training batches as network input, in an order, for one of several workers."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ WHOLE: ShardOf = partial(slice, 0)
 
 @dataclass(frozen=True)
 class Loader:
-    """All batches of any epoch. Batch b of epoch e is a function of (seed, e, b), and of the losses of the samples if
-    hard examples are mined, so a run resumes anywhere.
+    """All batches of any epoch. Batch b of epoch e depends only on (seed, e, b), and with hard-example mining on the
+    samples' losses, so a run can resume anywhere.
 
     An epoch is one pass over the data, or the next `epoch_samples` of endless passes; no batch reaches from one pass
     into the next, as in BrainScript's training. `batch_sizes`: one for each epoch; the last one holds. `datasets` are
@@ -49,7 +49,7 @@ class Loader:
 
     @property
     def samples(self) -> int:
-        """How many samples one epoch delivers."""
+        """The number of samples in one epoch."""
         return self.epoch_samples or self.dataset_size
 
     @property
@@ -57,12 +57,12 @@ class Loader:
         return all(dataset.is_cached for dataset in self.datasets)
 
     def sizes(self, epoch: int) -> list[int]:
-        """How many samples each batch of `epoch` has."""
+        """The number of samples in each batch of `epoch`."""
         size = self._batch_size(epoch)
         return [min(size, end - at) for _, begin, end in self._passes(epoch) for at in range(begin, end, size)]
 
     def order(self, epoch: int, losses_N: torch.Tensor | None = None) -> NDArray[np.int64]:
-        """The samples of `epoch`, by their numbers; with the recent loss of each, mostly those with large ones."""
+        """The samples of `epoch`, by number; with their recent losses, mostly those with large ones."""
         if losses_N is None:
             source, weights_K, size = self.datasets[0].source, self.sampling_K, self._batch_size(epoch)
             order_of = partial(epoch_order, self.order_kind, source, seed=self.seed, weights_K=weights_K, batch=size)
@@ -132,7 +132,7 @@ class Loader:
 def normalize(
     images_NCHW: torch.Tensor, mean: float | torch.Tensor, scale: float | torch.Tensor, bgr: bool = False
 ) -> torch.Tensor:
-    """Pixels in 0..255 -> what the network sees: `(pixel - mean) * scale`, float32, channels_last.
+    """Pixels in 0..255 -> the network's input: `(pixel - mean) * scale`, float32, channels_last.
 
     Planes are gray or RGB; with `bgr` the network sees them in that order. `mean` and `scale` are numbers or broadcast.
     """

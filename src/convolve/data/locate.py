@@ -1,4 +1,4 @@
-"""Where a data set lies on this machine."""
+"""The place of a data set on this machine."""
 
 import os
 from importlib import resources
@@ -19,7 +19,7 @@ def locate(dataset: str, where: str | None) -> Path:
     """
     if where == SAMPLE:
         if dataset != _SAMPLED:
-            raise MissingDataError(f"there is no sample of {dataset}; give a folder that holds it")
+            raise MissingDataError(f"the package has no sample of {dataset}; give a folder that holds it")
         return Path(str(resources.files("convolve") / "data" / "sample"))
     if where is not None:
         folder = Path(where).expanduser()

@@ -14,9 +14,8 @@ from convolve.transforms.mixing import Mixing, draw_mix, mixed
 
 @dataclass(frozen=True)
 class MixingLoader(Loader):
-    """A loader that does one of `mixing` to each batch: the labels are then float32 (N, K), where they were `classes`.
-
-    A shard is made with the row of the batch before it, so that it becomes what it becomes in the whole batch.
+    """A loader that applies one of `mixing` to each batch: `classes` then become labels float32 (N, K). A shard is
+    prepared with the row before it, so that it is the same as in the whole batch.
     """
 
     mixing: tuple[Mixing, ...] = ()

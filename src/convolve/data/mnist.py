@@ -57,13 +57,13 @@ def load_mnist(where: str | None = None, progress: Progress | None = None) -> Sp
 
 
 def idx_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """Where images and labels are or belong, of the training and of the test part."""
+    """The paths of images and labels, existing or expected, of the training and of the test part."""
     images_and_labels = [_idx_path(folder, file) for file in _IDX_FILES]
     return [(images_and_labels[0], images_and_labels[1]), (images_and_labels[2], images_and_labels[3])]
 
 
 def _idx_path(folder: Path, file: RemoteFile) -> Path:
-    """Where `file` is, under any of the names that people have it, else where it belongs."""
+    """The path of `file`, under any of its usual names, or where it is expected."""
     plain = file.name.removesuffix(".gz")
     dotted = plain.replace("-idx", ".idx")  # as some unpackers write it
     candidates = [folder / name for name in (plain, file.name, dotted, f"{dotted}.gz")]
@@ -71,7 +71,7 @@ def _idx_path(folder: Path, file: RemoteFile) -> Path:
 
 
 def _obtain(missing: list[RemoteFile], folder: Path, progress: Progress | None) -> None:
-    reason = f"no MNIST in {folder} ({', '.join(file.name for file in missing)} missing)"
+    reason = f"there is no MNIST in {folder} ({', '.join(file.name for file in missing)} missing)"
     names = ", ".join(file.name for file in _IDX_FILES)
     instead = f"put {names} into {folder} (plain or .gz), or {CTF_TRAIN} and {CTF_TEST}, or use --data sample"
     obtain(missing, folder, cache_folder(INFO.name), reason, instead, progress=progress)

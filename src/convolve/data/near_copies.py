@@ -1,10 +1,10 @@
-"""Images that show the same: re-shots, crops, copies that were saved anew. No split may tear them apart.
+"""Images that show the same: re-shots, crops, copies that were saved again. They must stay on one side of every split.
 
-Of each image a small one in gray is kept, without its coarse brightness and its finest grain: what is left hardly
-changes with exposure, JPEG and scale, and two pictures that do not show the same have little of it in common (of the
+For each image a small gray version is stored, without its low and highest frequencies: the rest hardly changes with
+exposure, JPEG and scale, and two different pictures have little of it in common (of the
 flowers in docs/experiments.md at most 0.8, where slightly shifted, brightened and re-encoded copies have 0.91 and
-more). Who is compared with whom is decided by 8x8 pixels, which a shift hardly changes either: all pairs of 20,000 take
-seconds. What is compared is moved against each other by up to an eighth.
+more). Candidates are found by 8x8 pixels, which a shift hardly changes either: all pairs of 20,000 take seconds. They
+are then compared with shifts of up to an eighth.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,14 +38,14 @@ _PAIRS = 64  # that a thread takes at a time
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """`shapes_HW` is what is compared in the end, `coarse_F` a vector of length 1 that finds candidates."""
+    """`shapes_HW` is compared in the end; `coarse_F`, a vector of length 1, finds candidates."""
 
     shapes_HW: NDArray[np.uint8]
     coarse_F: NDArray[np.float32]
 
 
 def look_at(encoded: bytes, name: object) -> Look | None:
-    """The look of an image; None of one that is damaged, or shows nothing that could be compared."""
+    """The look of an image; None if it is damaged, or shows nothing that could be compared."""
     try:
         gray_HW = decode_image(encoded, name, _DECODING)[:, :, 0]
     except DataError:
@@ -84,7 +84,7 @@ def near_copies(looks: list[Look | None], threads: int) -> tuple[NDArray[np.int6
 
 
 def _candidates(coarse_NF: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
-    """Pairs (P, 2) of each image with those that are most like it at 8x8 pixels, the earlier first."""
+    """Pairs (P, 2) of each image with those most similar at 8x8 pixels, the earlier first."""
     count = min(_NEIGHBORS, len(coarse_NF) - 1)
     for start in range(0, len(coarse_NF), _BLOCK):
         cosine_BN = coarse_NF[start : start + _BLOCK] @ coarse_NF.T
@@ -96,7 +96,7 @@ def _candidates(coarse_NF: NDArray[np.float32]) -> Iterator[NDArray[np.int64]]:
 
 
 def _likeness(one_HW: NDArray[np.uint8], other_HW: NDArray[np.uint8]) -> float:
-    """The largest correlation of two looks that are moved against each other."""
+    """The largest correlation of two looks under small shifts."""
     inner_HW = other_HW[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
     found_HW = cv2.matchTemplate(one_HW, inner_HW, cv2.TM_CCOEFF_NORMED)
     row, column = np.unravel_index(int(found_HW.argmax()), found_HW.shape)
@@ -105,7 +105,7 @@ def _likeness(one_HW: NDArray[np.uint8], other_HW: NDArray[np.uint8]) -> float:
 
 
 def _peak(values: np.ndarray, at: int) -> float:
-    """By how much the parabola through the largest value and its neighbors is higher still."""
+    """How much higher than the largest value the parabola through it and its neighbors peaks."""
     if not 0 < at < len(values) - 1:
         return 0.0
     left, middle, right = map(float, values[at - 1 : at + 2])
@@ -116,10 +116,8 @@ def _peak(values: np.ndarray, at: int) -> float:
 def clusters(
     count: int, pairs_P2: NDArray[np.int64], likeness_P: NDArray[np.float64], is_too_large: Callable[[list[int]], bool]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(for each of `count` images the smallest number of those that it hangs together with; the pairs that say so).
-
-    A cluster that `is_too_large`, as those of digits and X-rays which all look alike, is taken apart: only what is
-    more alike, in the end nothing, holds it together.
+    """(for each of `count` images the smallest number in its cluster; the pairs that connect them). A cluster that
+    `is_too_large`, as among digits and X-rays, which all look similar, is split by requiring more and more similarity.
     """
     cluster_N = _joined(count, pairs_P2)
     for least in (0.97, 0.99, 1.0, 2.0):
@@ -136,7 +134,7 @@ def clusters(
 
 
 def _joined(count: int, pairs_P2: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The connected components of a graph: for each node the smallest number of its own."""
+    """The connected components of a graph: for each node the smallest number in its component."""
     smallest_N = np.arange(count)
     while len(pairs_P2):
         one_P, other_P = smallest_N[pairs_P2[:, 0]], smallest_N[pairs_P2[:, 1]]

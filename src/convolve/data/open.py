@@ -1,4 +1,4 @@
-"""What lies at --data? The one place that answers: for training, evaluation, preparation and checks alike.
+"""Opens the data at --data: for training, evaluation, preparation and checks alike.
 
 `lists.py` knows a user's own images, `known.py` the published data sets.
 """
@@ -28,14 +28,14 @@ def open_data(
 ) -> Splits:
     """The training and test images at `where`; without it, those of the data set `name` in the usual places.
 
-    Images in files of their own come in the order of classes and file names, or with `file_order` as they are listed.
-    `progress` hears of a download: name of the file, bytes that are there, bytes in all. Raises `MissingDataError` with
-    the way out where there is nothing, `DataError` for what is damaged.
+    Image files are ordered by classes and file names, or with `file_order` as listed. `progress` is called during a
+    download: name of the file, bytes so far, bytes in all. Raises `MissingDataError` with the way out if there is
+    nothing, `DataError` for damage.
     """
     info = known.dataset_info(name) if name else None
     if where in (None, SAMPLE):
         if info is None:
-            raise MissingDataError("this recipe names no data set; say where your images are, with --data DIR")
+            raise MissingDataError("this recipe names no data set; give your images with --data DIR")
         return known.LOADERS[name](where, file_order, progress)
     place = known.unpacked(Path(str(where)).expanduser())
     listed = lists.find_lists(place)
@@ -58,7 +58,7 @@ def open_test(
     learned: Learned,
     options: DataOptions = AS_FOUND,
 ) -> tuple[Source, str]:
-    """(what a model is to be tested on, where it lies): a test part, or all there is but what it was trained on.
+    """(the images to test a model on, their place): a test part, or all images except those that it was trained on.
 
     The model knows `class_names`, has `learned` from the set `name`, and takes `shape_CHW`.
     """
@@ -79,7 +79,8 @@ def open_test(
 def open_to_check(
     place: Path, classes: Sequence[str] | None, on_fault: OnFault, options: DataOptions = AS_FOUND
 ) -> list[tuple[str, Source]]:
-    """(role, images) of the parts at `place`, of whatever form; `on_fault` hears of all that cannot be read."""
+    """(role, images) of the parts at `place`, in whatever form; `on_fault` is called for everything that cannot be
+    read."""
     if not (is_listed := find_shards(place) is not None) and not place.exists():
         raise MissingDataError(f"{place} does not exist; give a folder, a map file, a table, or a data set's own files")
     if not is_listed:

@@ -1,4 +1,4 @@
-"""How images are read, where they do not say so themselves: what a user gives beside --data."""
+"""How images are read, as far as they do not say themselves: the options besides --data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,11 +10,10 @@ from convolve.formats.table import Columns, TargetName
 
 @dataclass(frozen=True)
 class DataOptions:
-    """`columns`: those of a table; `root`: the folder in which the paths of a list start, or lie now.
-
-    `max_pixels`: see `Decoding`. `target`: what is learned of an image, see `DataSpec`. `group`: what no split may tear
-    apart, a column or a regular expression on the path. `watch` hears how far the images are that are looked at before
-    anything can begin.
+    """`columns`: of a table; `root`: the folder that a list's paths are relative to, or where the images are now.
+    `max_pixels`: see `Decoding`. `target`: the kind of labels, see `DataSpec`. `group`: images that stay on one side of
+    every split, by a column or a regular expression on the path. `watch` is called with the progress of reading images
+    before the start.
     """
 
     columns: Columns = field(default_factory=Columns)

@@ -19,8 +19,8 @@ def epoch_order(
 ) -> NDArray[np.int64]:
     """Sample numbers of pass `epoch` (from 0) over `source`.
 
-    "shuffled" is a full permutation for each pass; "cntk" what CNTK 2.7's reader delivers in that sweep (it knows no
-    seed of ours: its own starts at 0); "file" the order of the files. With `weights_K`, "shuffled" draws an image
+    "shuffled" is a full permutation for each pass; "cntk" the order of CNTK 2.7's reader in that sweep (independent of
+    our seed: its own starts at 0); "file" the order of the files. With `weights_K`, "shuffled" draws an image
     as often as they say of its class. Of shards that lie elsewhere, see `streamed_order`, in batches of `batch`.
     """
     if kind == "file":
@@ -28,7 +28,7 @@ def epoch_order(
     if kind == "cntk":
         if source.chunk_N is None:
             raise UsageError(
-                "data.order=cntk follows the chunks of a CTF or map file, and this data has none; write one with "
+                "data.order=cntk follows the chunks of a CTF or map file, but this data has none; write one with "
                 "`convolve prepare mnist` or `convolve prepare cifar10` and give its folder to --data"
             )
         return sweep_order(source.chunk_N, epoch)
@@ -60,10 +60,8 @@ def streamed_order(shard_N: NDArray[np.int64], batch: int, rng: np.random.Genera
 
 
 def hard_order(hardness_N: NDArray[np.float32], fraction: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Hard-example mining: as many sample numbers as there are samples.
-
-    They are passes over the hardest `fraction`, and some of all at random.
-    """
+    """Hard-example mining: as many sample numbers as there are samples, from passes over the hardest `fraction`, and
+    some of all at random."""
     samples = len(hardness_N)
     hard_M = np.argsort(-hardness_N, kind="stable")[: max(1, round(fraction * samples))]
     passes: list[NDArray[np.int64]] = []

@@ -1,4 +1,4 @@
-"""Work done ahead of time by threads: in order, and never more than a set number of results at once in memory.
+"""Work done ahead of time by threads: in order, with a limited number of results in memory.
 
 Threads suffice: reading, decoding and the arithmetic on images all release Python's lock.
 """
@@ -23,8 +23,8 @@ def ordered_map(
 ) -> Generator[T, None, None]:
     """`work` of each number, that of so many `images`, in their order; at most `ahead` are begun and not yet taken.
 
-    Short work is done by the caller's thread: threads that share one interpreter take turns, and to wait for a turn
-    costs more than to read and decode a small image (docs/experiments.md).
+    Short work is done by the caller's thread: threads share one interpreter lock, and waiting for it costs more than
+    reading and decoding a small image (docs/experiments.md).
     """
     rest = iter(numbers)
     seconds: list[float] = []
@@ -69,7 +69,7 @@ def _each(work: Callable[[int], T], numbers: list[int]) -> tuple[list[T], Except
 
 
 def prefetch(items: Generator[T, None, None], ahead: int) -> Generator[T]:
-    """`items`, made by a thread of its own while the last one is in use; up to `ahead` wait to be taken."""
+    """`items`, made by a separate thread while the last one is in use; up to `ahead` are waiting."""
     with closing(items), ThreadPoolExecutor(1) as pool:  # in this order: `items` is closed when nobody uses it any more
         begun: deque[Future[T | object]] = deque(pool.submit(next, items, _END) for _ in range(ahead))
         try:

@@ -1,9 +1,9 @@
-"""The packed cache: training images as they are decoded and brought near the size that is needed, mapped into memory.
+"""The packed cache: training images, decoded and scaled near the size that is needed, mapped into memory.
 
 A cache is a folder for one decoder and one size, with a file for some hundred images each: its rows, then the pixels.
-Such a pack appears whole, under a name of its own, and is never changed: any number of processes fill one cache at
-once, and whatever is missing, after a kill or on a full disk, is decoded as it would have been. An image is known by
-where it lies, and by the size and time of that file.
+A pack is written completely, under a unique name, and never changed: any number of processes can fill one cache at
+once, and whatever is missing, after a kill or on a full disk, is decoded as usual. An image is identified by its
+location, and by its file's size and time.
 """
 
 import atexit
@@ -141,7 +141,7 @@ class Pack:
                     file.write(pixels.data)
         except ConvolveError as error:
             self._is_full = True
-            self.warn(f"{error}; images that are not packed yet are decoded in each epoch, to the same bits")
+            self.warn(f"{error}; images that are not packed yet are decoded in each epoch, with the same result")
 
     def _read(self, key: Key) -> Pixels | None:
         """The pixels in the first pack that has them as they were written."""
@@ -273,7 +273,7 @@ class PackedSource:
         return replace(self, source=self.source.take(indices_N))
 
     def _key(self, index: int) -> Key:
-        """What tells an image from all others: where it lies, and size and time of the file."""
+        """What identifies an image: its location, and its file's size and time."""
         known, check = self._keys_N2[index].tolist()
         if known or check:
             return known, check

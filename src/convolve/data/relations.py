@@ -1,7 +1,7 @@
-"""What of a set must not be torn apart: groups that the user names, near copies, bursts, identical files.
+"""Images that must stay on one side of every split: groups that the user names, near copies, bursts, identical files.
 
-Each image has a key: the hash of its bytes, up to `MOST_READ` images; of more, that of its class and file name, and
-near copies are not looked for. An image has the same key wherever it lies, and whatever lies beside it.
+Each image has a key: the hash of its bytes, up to `MOST_READ` images; beyond that, the hash of its class and file name,
+without a search for near copies. An image's key does not depend on its location or on other images.
 """
 
 import os
@@ -43,7 +43,7 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.float64]]  # pairs_P2, the earlier i
 
 @dataclass(frozen=True, eq=False)
 class Relations:
-    """`unit_N`: for each image the number of what it must not be torn from; `said` names what that is, in words.
+    """`unit_N`: for each image the number of its unit, which must stay together; `said` describes the units.
 
     `key_N` is the hash of the image's bytes, or with `by_name` of its class and file name; `unit_key_N` the smallest of
     a unit, where a group counts as one image that is called by its name.
@@ -86,17 +86,16 @@ def hash_of(text: str | bytes) -> int:
 
 
 def grouped(source: FileSource, pattern: str) -> FileSource:
-    """`source` with groups: what a regular expression finds in the path of an image, or its first (group) there.
-
-    Raises `UsageError` for one that is none or finds nothing.
+    """`source` with groups: the match of a regular expression in the path of an image, or its first (group). Raises
+    `UsageError` if it is invalid or matches nothing.
     """
     try:
         found = [re.search(pattern, source.file(index).replace("\\", "/")) for index in range(len(source))]
     except re.error as error:
-        raise UsageError(f"the group {pattern} is no column, and no regular expression: {error}") from None
+        raise UsageError(f"the group {pattern} is neither a column nor a valid regular expression: {error}") from None
     if not any(found):
         raise UsageError(
-            f"the group {pattern} is no column, and as a regular expression it finds nothing in any path, such as "
+            f"the group {pattern} is not a column, and as a regular expression it matches no path, such as "
             f"{source.file(0)}"
         )
     return replace(source, groups=[(each[1] if each.re.groups else each[0]) or "" if each else "" for each in found])

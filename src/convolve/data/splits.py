@@ -87,18 +87,18 @@ class Splits:
         object.__setattr__(self, "description", said)
         for part, source in self.parts:
             if isinstance(source, ArraySource) and len(source.images_NCHW) != len(source):
-                raise DataError(f"{said}: {len(source.images_NCHW)} {part} images but {len(source)} labels")
+                raise DataError(f"{said}: {len(source.images_NCHW)} {part} images, but {len(source)} labels")
             if len(source) == 0:
                 raise DataError(f"{said}: the {part} set is empty; get the files again, or try --data sample")
             if self.target != "class":
                 self._require_several(part, source)
                 continue
             if source.labels_N.ndim != 1 or source.labels_N.is_floating_point():
-                raise DataError(f"{said}: {part} labels are several for each image, or numbers; say which with target=")
+                raise DataError(f"{said}: {part} labels are several per image, or numbers; set target= accordingly")
             low, high = int(source.labels_N.min()), int(source.labels_N.max())
             if low < 0 or high >= classes:
-                reach = f"{part} labels reach from {low} to {high}"
-                raise DataError(f"{said}: {reach}; with {classes} classes they must lie in 0..{classes - 1}")
+                reach = f"{part} labels range from {low} to {high}"
+                raise DataError(f"{said}: {reach}; with {classes} classes they must be in 0..{classes - 1}")
         shapes = {part: source.shape_CHW for part, source in self.parts if isinstance(source, ArraySource)}
         for part, shape_CHW in shapes.items():
             if shape_CHW != shapes.get("training", shape_CHW):
@@ -109,12 +109,12 @@ class Splits:
         wanted = f"(N, {len(self.class_names)}) float32"
         if labels_NK.ndim != 2 or labels_NK.shape[1] != len(self.class_names) or not labels_NK.is_floating_point():
             raise DataError(
-                f"{said} are {tuple(labels_NK.shape)} {labels_NK.dtype}, where target={self.target} has {wanted}"
+                f"{said} are {tuple(labels_NK.shape)} {labels_NK.dtype}, but target={self.target} needs {wanted}"
             )
         if not bool(labels_NK.isfinite().all()):
-            raise DataError(f"{said} hold what is no number; correct them, or leave their images out")
+            raise DataError(f"{said} hold values that are not numbers; correct them, or leave their images out")
         if self.target == "classes" and not bool(((labels_NK == 0) | (labels_NK == 1)).all()):
-            raise DataError(f"{said} are soft; target=classes wants 0 or 1 for each class")
+            raise DataError(f"{said} are soft; target=classes needs 0 or 1 for each class")
         if part == "training" and bool((labels_NK == labels_NK[0]).all()):
             what = "have the same number" if self.target == "number" else "are of the same classes"
             raise DataError(f"{self.description}: all training images {what}; there is nothing to learn")

@@ -1,7 +1,7 @@
-"""The one walker: the image files below a folder that a person sees, in the order of their names.
+"""Walks a folder for the image files that a person sees, in the order of their names.
 
-Training, prediction, checks and preparation list images with it alike. What tools leave behind for themselves is not
-seen; links are followed; what else is passed over is counted, so that a caller can say so.
+Training, prediction, checks and preparation all list images with it. Files that tools leave behind are ignored; links
+are followed; everything else that is passed over is counted, so that a caller can report it.
 """
 
 import os
@@ -40,11 +40,11 @@ _LONGEST_ENDING = 9  # with its dot; what is longer is part of a name
 
 @dataclass
 class PassedOver:
-    """What walks left out of what a person sees.
+    """The visible files that a walk left out.
 
-    `endings`: how many files of each ending. `kinds`: of an ending, which kind of image its first file is, if it is one
-    that is not readable. `dangling`: links that lead nowhere. `loose`: how many images lie beside the folders of the
-    classes. `folders`: those beside them that hold no image.
+    `endings`: how many files of each ending. `kinds`: for an ending, the kind of its first file if that is an
+    unreadable image. `dangling`: broken links. `loose`: how many images are beside the class folders. `folders`:
+    folders beside them that hold no image.
     """
 
     endings: Counter[str] = field(default_factory=Counter)
@@ -90,10 +90,10 @@ class PassedOver:
 
 
 def walk(folder: str | Path, passed: PassedOver | None = None) -> Iterator[str]:
-    """The paths of the image files below `folder`, sorted by the names on their way; `passed` takes what is left out.
+    """The paths of the image files below `folder`, sorted by path; `passed` records what is left out.
 
     Links to folders are followed, but not back to a folder that the way has led through already. Raises `DataError` for
-    a folder that cannot be listed. Only files whose ending says nothing are opened: a million images take seconds.
+    a folder that cannot be listed. Only files with an unknown ending are opened: a million images take seconds.
     """
     passed = PassedOver() if passed is None else passed
     above = {_identity(parent) for way in (_absolute(folder), _absolute(folder).resolve()) for parent in way.parents}
@@ -116,7 +116,7 @@ def walk(folder: str | Path, passed: PassedOver | None = None) -> Iterator[str]:
 
 
 def subfolders(folder: Path, passed: PassedOver | None = None) -> list[Path]:
-    """The folders in `folder` that a person sees, and links to folders, sorted; `passed` takes links to nowhere."""
+    """The visible folders in `folder`, and links to folders, sorted; `passed` records broken links."""
     seen = _seen(folder)
     if passed is not None:
         passed.dangling += [entry.path for entry in seen if entry.is_symlink() and not os.path.exists(entry.path)]  # noqa: PTH110
@@ -154,7 +154,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_image_name(path: str | PurePath) -> bool:
-    """Whether what lies at this relative `path` ends as an image does, and nothing on the way is hidden."""
+    """Whether this relative `path` ends as an image does, without hidden folders or files in it."""
     path = PurePath(path)
     return path.suffix.lower() in ENDINGS and not any(map(is_hidden, path.parts))
 
@@ -187,12 +187,14 @@ def _seen(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _entries(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """What a person sees in `folder`, in whatever order."""
+    """The visible entries of `folder`, in any order."""
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not is_hidden(entry.name))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); allow it, or move it elsewhere") from None
+        raise DataError(
+            f"{folder}: cannot be listed ({error.strerror}); permit it, or move the folder elsewhere"
+        ) from None
 
 
 def _identity(folder: str | Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from convolve.specs.distributed import DistributedSpec
 
 # One worker may write a checkpoint to a slow disk between two steps.
 TIMEOUT_SECONDS = DistributedSpec.timeout_seconds
-_AGAIN = "The same command again goes on, but without --restart"
+_AGAIN = "The same command without --restart resumes the run"
 
 
 def has_ended(who: str = "another worker") -> TrainingError:
@@ -22,7 +22,7 @@ def has_ended(who: str = "another worker") -> TrainingError:
 def is_silent(seconds: float, who: str = "another worker") -> TrainingError:
     return TrainingError(
         f"{who} has not answered for {seconds:g} s (distributed.timeout_seconds): it has stopped, or its host or the "
-        f"network between has failed; see which one, and end it. {_AGAIN}"
+        f"network has failed; find out which, and end it. {_AGAIN}"
     )
 
 

@@ -42,7 +42,7 @@ BEAT_SECONDS, LOST_SECONDS = 5.0, 120.0  # a network disk may show a worker's fi
 _PAUSES_SECONDS = 0.02, 1.0  # between two looks for a file, the first one and the longest
 _TELLING_SECONDS = 10.0
 _OURS = re.compile(r"[0-9]+-[0-9]+\.block|(question|plan[0-9]+|failed|done|alive)\..+|worker[0-9]+\.lock")
-_AGAIN = "the same command goes on with what is there"
+_AGAIN = "the same command continues from the finished parts"
 
 
 class _Block(NamedTuple):
@@ -95,7 +95,9 @@ class _Team(Team):
         kept, sign = self._folder / "question.json", f".{self._token}."
         is_same = kept.is_file() and kept.read_text("utf-8") == question
         if kept.exists() and not is_same and beside:
-            raise UsageError(f"{self._folder} is of another question; give that one to go on, or remove it")
+            raise UsageError(
+                f"{self._folder} belongs to another command; repeat that command to continue it, or remove the folder"
+            )
         for path in self._folder.iterdir():
             is_kept = sign in path.name or path.suffix == ".lock" or (is_same and path.suffix == ".block")
             if not is_kept and _OURS.fullmatch(path.name):
@@ -194,7 +196,7 @@ class _Team(Team):
                 silent = silent if silent > LOST_SECONDS else seconds
                 why = "has ended" if is_gone else f"has not answered for {silent:.0f} s on {self._hosts[rank]}"
                 raise ConvolveError(
-                    f"worker {rank} of {self.size} {why}, and what it had to do is missing ({what}); {_AGAIN}. "
+                    f"worker {rank} of {self.size} {why}, and its part is missing ({what}); {_AGAIN}. "
                     f"All workers must see {self._folder}"
                 )
             time.sleep(pause)

@@ -61,8 +61,8 @@ class ProcessGroup(Workers):
             if self._is_one_host and "imeout" in str(error):
                 raise is_silent(timeout_seconds) from error
             raise TrainingError(
-                f"worker {self.rank} of {self.size} found the others and cannot connect to them: {error}; "
-                "GLOO_SOCKET_IFNAME says which network interface leads there"
+                f"worker {self.rank} of {self.size} found the others but cannot connect to them: {error}; set "
+                f"GLOO_SOCKET_IFNAME to the network interface that leads there"
             ) from error
 
     @property

@@ -6,6 +6,7 @@ The schema's metadata name columns and classes: {"info": {"features": {"image": 
 cached in memory.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.atomic import parse_json
+from convolve.atomic import open_ordinary, parse_json
 from convolve.errors import DataError, FormatError, UsageError, brief, install_hint, legible, unknown_name
 
 # Legend: N images, G row groups.
@@ -124,8 +125,10 @@ def _opened(path: Path) -> Any:
     except ImportError:
         raise UsageError(f"{path}: Parquet is read by pyarrow: {install_hint('parquet')}") from None
     try:
+        with open_ordinary(path) as file:
+            size = os.fstat(file.fileno()).st_size
         opened = ParquetFile(path, memory_map=True)
-        size, said = path.stat().st_size, opened.metadata
+        said = opened.metadata
         unpacked = max((said.row_group(group).total_byte_size for group in range(said.num_row_groups)), default=0)
     except _DAMAGE as error:
         raise FormatError(

@@ -49,6 +49,8 @@ class Zip(zipfile.ZipFile):
             self._own.most_bytes = most_directory_bytes
         try:
             super().__init__(self._own or file)
+            if not all(info.filename for info in self.filelist):  # of which Python before 3.13 asks the last letter
+                raise zipfile.BadZipFile("a member has no name")
         except BaseException:
             self.close()
             raise

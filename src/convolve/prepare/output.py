@@ -1,6 +1,7 @@
 """The folder that a preparation fills: claimed for one data set, written file by file, each whole or absent."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ def claimed(out: Path, origin: dict[str, str], names: Sequence[str], team: Team 
     Raises `UsageError` where one of these is there already, unless it came from the same origin, and `ConvolveError`
     where something cannot be written.
     """
-    out = out.expanduser().resolve()
+    out = Path(os.path.realpath(out.expanduser()))
     if set("\t\r\n") & set(str(out)):
         raise UsageError(f"map files cannot hold a path with a tab or line break, {str(out)!r}; choose another --out")
     try:

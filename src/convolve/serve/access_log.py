@@ -1,4 +1,4 @@
-"""Who asked for what, and how long it took: one line of JSON for each request."""
+"""Who requested what, and how long it took: one line of JSON for each request."""
 
 import json
 import time
@@ -25,7 +25,7 @@ class AccessLog:
     @classmethod
     @contextmanager
     def to(cls, path: Path | None) -> Iterator[Self]:
-        """A log that ends with the block. Raises UsageError where `path` cannot be written."""
+        """A log that ends with the block. Raises UsageError if `path` cannot be written."""
         if path is None:
             yield cls(None)
             return

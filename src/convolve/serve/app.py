@@ -1,4 +1,4 @@
-"""The app: a page and its questions for each model, and what those ask who run it."""
+"""The app: a page and the API of each model, and the endpoints for operators."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -26,8 +26,9 @@ from convolve.serve.upload import Limits
 
 
 def create_app(models: Mapping[str, Model], limits: Limits | None = None, engines: bool = False) -> Starlette:
-    """The app for models by their names; paths without a name mean the first. It answers everybody: `guard.guarded` is
-    the door. With `engines`, onnxruntime answers as soon as it can.
+    """The app for models by their names; paths without a name mean the first.
+
+    It answers everybody: `guard.guarded` controls access. With `engines`, onnxruntime answers as soon as it is ready.
     """
     shared = Shared(limits or Limits())
     services = [Service(model, name, shared) for name, model in models.items()]
@@ -80,9 +81,9 @@ async def _to_page(name: str, _request: Request) -> Response:
 
 
 def _questions(service: Service, names: Sequence[str], at: str, up: str) -> list[Route]:
-    """A model's page, and what can be asked about it, under the path `at`."""
+    """A model's page and API, under the path `at`."""
     return [
-        Route(f"{at}/predict", service.predict, methods=["POST"]),  # the first that is looked at
+        Route(f"{at}/predict", service.predict, methods=["POST"]),  # the first match counts
         _text(f"{at}/", page(service.model, service.name, names, up), "text/html"),
         *(_text(at + path, content, media_type) for path, content, media_type in files()),
         Route(f"{at}/explain", service.explain, methods=["POST"]),

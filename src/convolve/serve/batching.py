@@ -1,8 +1,8 @@
-"""One model, many askers. The images that came meanwhile are answered together.
+"""One model, many requests. Images that arrive meanwhile are processed together.
 
-By torch: in turn all cores prepare images, and all run the network on them. Not both at once: the network's threads
-share each layer evenly, so all would wait for the one whose core is lent to a decoder. By onnxruntime, whose runs take
-as many cores as they are told: each core takes a few images from file to answer, and waits for no other.
+With torch, all cores first prepare images, then all run the network. Not both at once: the network's threads share each
+layer evenly, so all would wait for the one whose core is decoding. With onnxruntime, whose runs use a given number of
+cores, each core processes a few images from file to answer, independent of the others.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Probabilities = NDArray[np.float32]
 
 
 class Prepared(NamedTuple):
-    """An image that has the model's size, and what was done to it in words."""
+    """An image of the model's size, and how it was converted, in words."""
 
     image_CHW: Image
     fitted: str
@@ -51,10 +51,9 @@ class _Question:
 
 
 class Batcher:
-    """Answers through `Model.answered`, as `convolve predict` does. `run` must be running meanwhile. Where there is an
-    `engine`, it is asked in place of the model's network.
-
-    Several models take `turn`, so that one at a time has all cores. `watch` is told how many images each batch has.
+    """Answers with `Model.answered`, as `convolve predict` does. `run` must be running meanwhile. An `engine`, if
+    given, replaces the model's network. Several models take `turn`, so that one at a time has all cores. `watch` is
+    called with the size of each batch.
     """
 
     def __init__(self, model: Model, turn: asyncio.Lock, watch: Callable[[int], None]) -> None:
@@ -67,7 +66,8 @@ class Batcher:
         self.threads = min(MOST_DECODERS, usable_cores())
 
     async def answer(self, prepare: Callable[[], Prepared]) -> Answer:
-        """The answer for the image that `prepare` gives, in a thread. Raises what it raises, or the model."""
+        """The answer for the image that `prepare` returns, in a thread. Raises the exceptions of `prepare` and of the
+        model."""
         question = _Question(prepare, asyncio.get_running_loop().create_future())
         self._questions.put_nowait(question)
         return await question.answer
@@ -81,7 +81,9 @@ class Batcher:
                 async with self._turn:
                     while len(batch) < self._most_images and not self._questions.empty():
                         batch.append(self._questions.get_nowait())
-                    wanted = [question for question in batch if not question.answer.done()]  # else the asker has gone
+                    wanted = [
+                        question for question in batch if not question.answer.done()
+                    ]  # otherwise the client has gone
                     self._watch(len(wanted))
                     answers = await loop.run_in_executor(thread, self._answers, wanted, decoders)
                 for question, answer in answers:
@@ -90,7 +92,7 @@ class Batcher:
     def _answers(
         self, questions: Sequence[_Question], decoders: ThreadPoolExecutor
     ) -> list[tuple[_Question, Answer | Exception]]:
-        """The answer to each question, or why there is none."""
+        """The answer to each request, or why there is none."""
         if len(questions) == 1:  # spares it the way to another thread and back
             return self._ask(_prepare(questions), self.engine.alone if self.engine else None)
         if self.engine is None:
@@ -121,7 +123,7 @@ def _parts(questions: Sequence[_Question], count: int) -> list[Sequence[_Questio
 
 
 def _prepare(questions: Sequence[_Question]) -> list[tuple[_Question, Prepared | Exception]]:
-    """Each question's image, or what is wrong with it."""
+    """Each request's image, or the error about it."""
     prepared: list[tuple[_Question, Prepared | Exception]] = []
     for question in questions:
         try:

@@ -1,4 +1,4 @@
-"""What a request brings: an image as it is, or one or several in a form, in JSON or in a zip."""
+"""The content of a request: a plain image, or one or several in a form, in JSON or in a zip."""
 
 import base64
 import json
@@ -30,16 +30,16 @@ class Part(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """`is_list`: the request can bring several, so that its answer is a list even of one."""
+    """`is_list`: the request can contain several images, so its answer is a list even for one."""
 
     images: list[Part]
     is_list: bool
 
 
 async def parts_of(headers: Headers, body: bytes, limit_bytes: int) -> Parts:
-    """The images in `body`; what its zips unpack to has `limit_bytes` at most. Raises HTTPException."""
+    """The images in `body`; its zips unpack to at most `limit_bytes`. Raises HTTPException."""
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise HTTPException(415, "a body with a Content-Encoding is not unpacked; send it as it is, or a zip")
+        raise HTTPException(415, "a body with a Content-Encoding is not supported; send it unencoded, or as a zip")
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         found = await _form(headers, body)
@@ -160,7 +160,7 @@ def _members(name: str, content: bytes, limit_bytes: int) -> Iterator[Part]:
         raise FormatError(name, "", "the zip holds no images")
     for member in members:
         if _head(archive, member).startswith(_ZIPS):
-            raise FormatError(name, legible(member.filename), "a zip within a zip is not unpacked")
+            raise FormatError(name, legible(member.filename), "a zip inside a zip is not supported; send its images")
         yield Part(member.filename, partial(_read, archive, member, member.file_size))
 
 
@@ -177,7 +177,7 @@ def _head(archive: Zip, member: zipfile.ZipInfo) -> bytes:
 
 
 def _read(archive: Zip, member: zipfile.ZipInfo, size: int) -> bytes:
-    """Its first `size` bytes: no more are unpacked, whatever the member says of its size."""
+    """The first `size` bytes: no more are unpacked, whatever size the member claims."""
     name = legible(member.filename)
     try:
         with archive.open(member) as file:

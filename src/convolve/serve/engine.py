@@ -1,4 +1,4 @@
-"""onnxruntime in torch's place: a copy of the network, made once in a process of its own, answers in half the time.
+"""onnxruntime instead of torch: a copy of the network, made once in a separate process, answers in half the time.
 
 Run as a program, it writes that copy: `python -m convolve.serve.engine FOLDER FILE`.
 """
@@ -53,9 +53,9 @@ class Engine:
 
 
 async def engine_of(model: Model, parts: int) -> Engine | None:
-    """The engine of `model`, asked for so many parts at once.
+    """The engine of `model`, for this many parallel runs.
 
-    None where onnxruntime cannot say what the model computes, or answers otherwise.
+    None if onnxruntime lacks an operation of the model, or its outputs differ.
     """
     if isinstance(model.module, OnnxNetwork) or not all(map(find_spec, PACKAGES)):
         return None
@@ -95,7 +95,7 @@ def _key(folder: Path) -> str:
 
 
 def write(folder: Path, file: Path) -> None:
-    """Write the network of a model folder. Raises ConvolveError where onnxruntime answers otherwise than torch."""
+    """Write the network of a model folder. Raises ConvolveError if onnxruntime's outputs differ from torch's."""
     model = load(folder)
     outputs = {"scores": (), "distance": ()} if model.confidence else {"scores": ()}
     export_network(model.network, {INPUT: model.preprocess.shape_CHW}, outputs, file)

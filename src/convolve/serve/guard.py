@@ -1,4 +1,5 @@
-"""Who may ask: people and programs that mean this server; no page of another site in somebody's browser."""
+"""Access control: people and programs that address this server on purpose; no page of another site in somebody's
+browser."""
 
 import base64
 import binascii
@@ -68,12 +69,12 @@ def read_tokens(path: Path) -> list[str]:
     except (OSError, UnicodeError) as error:
         raise UsageError(f"--token {path}: {getattr(error, 'strerror', None) or 'it is no text file'}") from None
     if not tokens or min(map(len, tokens)) < 16:
-        raise UsageError(f"--token {path}: write tokens of 16 characters or more, one a line (openssl rand -hex 32)")
+        raise UsageError(f"--token {path}: write tokens of 16 characters or more, one per line (openssl rand -hex 32)")
     return tokens
 
 
 def guarded(app: ASGIApp, access: Access) -> ASGIApp:
-    """`app` behind its door."""
+    """`app` behind access control."""
     if access.tokens:
         app = _Locked(app, access.tokens)
     if access.origins:
@@ -83,7 +84,7 @@ def guarded(app: ASGIApp, access: Access) -> ASGIApp:
 
 
 class _Guard:
-    """Middleware: refuses what does not mean this server, and adds HEADERS to every answer."""
+    """Middleware: refuses requests that are not meant for this server, and adds HEADERS to every answer."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app = app
@@ -110,16 +111,16 @@ class _Guard:
         host = ", ".join(headers.getlist("host"))  # two of them are a name that is none
         if not self._means_us(host):
             # DNS rebinding: a name of some site, made to point at this machine, would let that site's page ask us.
-            way_out = "use the address that was printed, or start serve with --public-host and that name"
+            way_out = "use the printed address, or start serve with --public-host and that name"
             return _refusal(421, f"no server called {host!r} here; {way_out}")
         origin = headers.get("origin")
         if origin is not None and not self._may_ask(origin.lower(), host.lower()):
-            way_out = "--public-host (this server's own name) and --allow-origin (another site) let them"
+            way_out = "--public-host (this server's own name) and --allow-origin (another site) permit it"
             return _refusal(403, f"pages of other sites may not ask this server, {origin!r} neither; {way_out}")
         return None
 
     def _means_us(self, host: str) -> bool:
-        """Whether `host` is an address, which no foreign name server has a say in, or a name of this machine."""
+        """Whether `host` is an address, which no foreign name server controls, or a name of this machine."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             return name in self.names or bool(ipaddress.ip_address(name))
@@ -133,7 +134,7 @@ class _Guard:
 
 
 class _Locked:
-    """Middleware: answers who brings a token: a program as Bearer, a browser as the password that it asks for."""
+    """Middleware: answers only with a token: programs send it as Bearer, browsers as the password that they ask for."""
 
     def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
         self.app = app
@@ -143,7 +144,7 @@ class _Locked:
         if scope["type"] == "http" and scope["path"].removeprefix(scope["root_path"]) not in PROBES:
             given = _token_in(Headers(scope=scope).get("authorization", ""))
             if not any(secrets.compare_digest(given, token) for token in self.tokens):
-                refusal = _refusal(401, "this server wants a token: send the header Authorization: Bearer TOKEN")
+                refusal = _refusal(401, "this server requires a token: send the header Authorization: Bearer TOKEN")
                 refusal.headers.append("WWW-Authenticate", 'Basic realm="convolve: the token is the password"')
                 refusal.headers.append("WWW-Authenticate", 'Bearer realm="convolve"')
                 await refusal(scope, receive, send)

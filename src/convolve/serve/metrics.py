@@ -1,4 +1,4 @@
-"""What a server has done, as Prometheus reads it."""
+"""A server's metrics, in the form that Prometheus reads."""
 
 import time
 
@@ -20,7 +20,7 @@ class Metrics:
         self._requests = Counter("convolve_requests", "Requests answered.", (*labels, "status"), registry=registry)
         self._seconds = Histogram("convolve_request_seconds", "From request to answer.", labels, buckets=SECONDS,
                                   registry=registry)  # fmt: skip
-        self._batches = Histogram("convolve_batch_images", "Images that a model was asked about at once.", ("model",),
+        self._batches = Histogram("convolve_batch_images", "Images in one batch of a model.", ("model",),
                                   buckets=BATCHES, registry=registry)  # fmt: skip
 
     def batch(self, model: str, images: int) -> None:
@@ -35,8 +35,8 @@ class Metrics:
 
 
 class Measured:
-    """Middleware: counts each answer. `app` says in `scope["asked"]` which model was asked what: names that it knows,
-    so that strangers cannot make up as many as they like."""
+    """Middleware: counts each answer. `app` sets `scope["asked"]` to the model and the endpoint: only known names, so
+    that clients cannot create arbitrary many."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app

@@ -1,5 +1,6 @@
-"""What the models of one server are called: NAME=MODEL on the command line, NAME in the paths."""
+"""The names of one server's models: NAME=MODEL on the command line, NAME in the paths."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,13 @@ def named_models(arguments: Sequence[str]) -> dict[str, Path]:
     models: dict[str, Path] = {}
     for argument in arguments:
         found = None if Path(argument).exists() else _NAMED.fullmatch(argument)
-        name, path = found.groups() if found else (path_name(Path(argument).resolve().name), argument)
+        name, path = found.groups() if found else (path_name(Path(os.path.realpath(argument)).name), argument)
         if name in RESERVED or not name.strip("."):
-            raise UsageError(f"{argument}: the server has a page of its own at /{name}; call the model NAME={path}")
+            raise UsageError(
+                f"{argument}: /{name} is reserved for the server's own page; give the model another name, NAME={path}"
+            )
         if name in models:
-            raise UsageError(f"{argument}: two models are called {name}; call them NAME=MODEL")
+            raise UsageError(f"{argument}: two models are called {name}; give them different names, NAME=MODEL")
         models[name] = Path(path)
     return models
 

@@ -112,7 +112,7 @@ def _split(json_bytes: str | None, body: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _of(said: Any, key: str, kind: type, default: Any = None) -> Any:
-    """What an object says of `key`. Raises HTTPException where it is not of that `kind`."""
+    """The value of `key` in an object. Raises HTTPException if it has not this `kind`."""
     value = said.get(key, default) if isinstance(said, dict) else None
     if not isinstance(value, kind):
         raise HTTPException(400, f"the request has no {key!r} of the kind that the protocol says")
@@ -136,7 +136,7 @@ def _images(said: dict[str, Any], content: bytes, service: Service) -> list[Call
         raise HTTPException(400, f"the model takes one input, {INPUT!r}")
     shape, kind = _of(given[0], "shape", list), _of(given[0], "datatype", str)
     if not shape or not all(type(size) is int and 0 < size < 1 << 31 for size in shape):
-        raise HTTPException(400, f"the shape of {INPUT!r} must be sizes above 0, it is {shape}")
+        raise HTTPException(400, f"the shape of {INPUT!r} must be sizes above 0, got {shape}")
     if (count := math.prod(shape) if kind == "BYTES" else shape[0]) > MOST_PARTS:
         raise HTTPException(413, f"{count:,} images in one request, and the limit is {MOST_PARTS:,}")
     size = _of(given[0], "parameters", dict, {}).get("binary_data_size")
@@ -146,7 +146,7 @@ def _images(said: dict[str, Any], content: bytes, service: Service) -> list[Call
     if kind == "BYTES":
         files = _elements(data) if isinstance(data, bytes) else _decoded(data)
         if len(files) != count:
-            raise HTTPException(400, f"the shape of {INPUT!r} is {shape}, and it has {len(files)} elements")
+            raise HTTPException(400, f"the shape of {INPUT!r} is {shape}, but it has {len(files)} elements")
         return [partial(service.prepared, Part(f"images[{n}]", read)) for n, read in enumerate(files)]
     if kind != "UINT8" or len(shape) != 4 or shape[3] not in (1, 3):
         forms = "BYTES (N): image files, or UINT8 (N, H, W, C): gray or RGB"

@@ -1,4 +1,4 @@
-"""Answers in JSON, and what is said of what cannot be answered: one line."""
+"""Answers in JSON, and one-line errors for requests that cannot be answered."""
 
 import json
 import traceback
@@ -38,7 +38,7 @@ async def bad_image(_request: Request, error: Exception) -> Response:
 
 
 def status_of(error: Exception) -> int:
-    """Of a DataError that an image met."""
+    """The HTTP status for a DataError about an image."""
     return 415 if isinstance(error, FormatError) else 413
 
 

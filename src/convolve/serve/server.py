@@ -1,4 +1,4 @@
-"""The server around the app: where it listens, and how long it waits for those who say nothing."""
+"""The server around the app: where it listens, and how long it waits for silent clients."""
 
 import asyncio
 import errno
@@ -26,9 +26,8 @@ STOPPING_SECONDS = 8  # for those who wait for an answer when the end comes; con
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that is given up when it has brought no whole head of a request, or not taken its answer, in time.
-
-    A request that has begun has the app's own limits. The parser has none of its own.
+    """A connection that is closed if the client does not send a complete request head, or does not read its answer, in
+    time. Once a request has begun, the app's limits apply. The parser itself has none.
     """
 
     _deadline: asyncio.TimerHandle | None = None
@@ -59,8 +58,7 @@ class Connection(HttpToolsProtocol):
             self.send_400_response(f"its head has more than {MAX_HEAD_BYTES:,} bytes")
 
     def _decline(self, rest: bytes) -> None:
-        """Read a request on as HTTP/1.1 that offers another protocol; Java's client offers HTTP/2 with each first one.
-
+        """Treat a request that offers another protocol as HTTP/1.1; Java's client offers HTTP/2 with each first one.
         The parser would not read its body.
         """
         lines = [b"%b %b HTTP/1.1" % (self.parser.get_method(), self.url)]
@@ -73,7 +71,7 @@ class Connection(HttpToolsProtocol):
         if self.parser.get_method() == b"CONNECT":
             raise httptools.HttpParserError("this server is no proxy")
         if len(self.pipeline) == MAX_PIPELINED:
-            raise httptools.HttpParserError("too many without waiting for an answer")
+            raise httptools.HttpParserError("too many requests without waiting for an answer")
         if not self.parser.should_upgrade():
             super().on_headers_complete()
 
@@ -87,7 +85,7 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        said = in_json({"error": f"this is no request that can be read: {msg}"})
+        said = in_json({"error": f"this is not a valid request: {msg}"})
         head = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/json\r\n"
         self.transport.write(f"{head}Content-Length: {len(said)}\r\n\r\n".encode() + said)
         self.transport.close()
@@ -112,10 +110,9 @@ class Connection(HttpToolsProtocol):
 
 
 def _heard_out(app: ASGIApp) -> ASGIApp:
-    """`app`, whose answers end when their requests have: what comes after an early answer is read and thrown away.
-
-    A socket that is closed with unread bytes resets its connection, and the answer is lost to the client, or to the
-    proxy, which still sends. Who waits for leave to send (`Expect: 100-continue`) sends nothing any more.
+    """`app`, whose answers end only after their requests: the rest of a request that was answered early is read and
+    discarded. Closing a socket with unread bytes resets the connection, so a client or proxy that is still sending
+    would lose the answer. Clients that wait for permission to send (`Expect: 100-continue`) have nothing left to send.
     """
 
     async def heard_out(scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,12 +140,12 @@ def _heard_out(app: ASGIApp) -> ASGIApp:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises UsageError where that cannot be."""
+    """A listening socket; port 0 takes a free one. Raises UsageError if that is impossible."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address, family=family, backlog=MAX_CONNECTIONS)
     except (socket.gaierror, UnicodeError):
-        raise UsageError(f"--host {host}: there is no such address; 127.0.0.1 is this machine alone") from None
+        raise UsageError(f"--host {host}: there is no such address; 127.0.0.1 is for this machine only") from None
     except OSError as error:
         way_out = {
             errno.EADDRINUSE: "another program listens there; choose another --port, or 0 for any that is free",

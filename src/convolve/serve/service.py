@@ -1,4 +1,4 @@
-"""One model behind the server: what is it (`/predict`), and where does the model look (`/explain`)?"""
+"""One model behind the server: predictions (`/predict`), and where the model looks (`/explain`)."""
 
 import asyncio
 import base64
@@ -65,12 +65,12 @@ class Service:
         request.scope["asked"] = self.name, "explain"
         index = _numbers(request, **{"class": 0})["class"]
         if self.model.target.kind == TargetKind.NUMBER:
-            raise HTTPException(400, "the model gives numbers, and the map is of a class")
+            raise HTTPException(400, "the model gives numbers, and an explanation needs a class")
         if index >= len(self.model.class_names):
-            raise HTTPException(400, f"class must be below {len(self.model.class_names)}, it is {index}")
+            raise HTTPException(400, f"class must be below {len(self.model.class_names)}, got {index}")
         async with self._parts(request) as (parts, _):
             if len(parts) > 1:
-                raise HTTPException(400, f"a map is of one image, and there are {len(parts)}")
+                raise HTTPException(400, f"an explanation needs one image, but there are {len(parts)}")
             prepared = (await self._answer(parts[0])).prepared
             by_itself = self.model.target.kind == TargetKind.CLASSES
             work = occlusion(self._ask, prepared.image_CHW, index, self.cells, by_itself=by_itself)
@@ -85,7 +85,7 @@ class Service:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """What was uploaded, within all limits, which hold until the block ends."""
+        """The uploaded content, within all limits, which apply until the block ends."""
         try:
             async with asyncio.timeout(self.shared.limits.answer_seconds), self.shared.uploads.receive(request) as body:
                 yield body
@@ -99,7 +99,7 @@ class Service:
             yield await parts_of(request.headers, body, self.shared.limits.upload_bytes)
 
     async def answers(self, prepare: Sequence[Callable[[], Prepared]]) -> AsyncIterator[Answer | DataError]:
-        """The answer for each image, or what is wrong with it."""
+        """The answer for each image, or the error about it."""
         for first in range(0, len(prepare), MOST_IMAGES):  # so that never more are in memory
             asking = map(self.batcher.answer, prepare[first : first + MOST_IMAGES])
             for answer in await asyncio.gather(*asking, return_exceptions=True):
@@ -121,7 +121,7 @@ class Service:
         return fitted_image(part.read(), self.model.preprocess, self.shared.limits, part.name)
 
     async def _ask(self, image_CHW: Image) -> Probabilities:
-        """probabilities_K of an image that has the model's size."""
+        """probabilities_K of an image of the model's size."""
         return _finite(await self.batcher.answer(lambda: Prepared(image_CHW, ""))).probabilities_K
 
     def _said(self, answer: Answer, asked: dict[str, int]) -> dict[str, Any]:
@@ -129,9 +129,9 @@ class Service:
         return said | ({"seen": _png_uri(answer.prepared.image_CHW)} if asked["seen"] else {})
 
     def _words(self, answers_K: Probabilities, top: int) -> dict[str, Any]:
-        """The answer in the words of `convolve predict --json`. `index` is what `/explain` takes; where an image can be
-        of several classes, `over` says whether it is of this one, and those it is of are there beside the `top`
-        likeliest. `top` 0: as many as `predict` says."""
+        """The answer with the fields of `convolve predict --json`. `index` is for `/explain`; if images can have
+        several classes, `over` says whether the image has this one, and all it has are listed besides the `top` most
+        probable. `top` 0: as many as `predict` gives."""
         names, target = self.model.class_names, self.model.target
         if target.kind == TargetKind.NUMBER:
             return {"numbers": dict(zip(names, answers_K.tolist(), strict=True))}
@@ -157,14 +157,14 @@ def _numbers(request: Request, **defaults: int) -> dict[str, int]:
 
 
 def _finite(answer: Answer) -> Answer:
-    """`answer`. Raises HTTPException where its probabilities are none, for which JSON has no word."""
+    """`answer`. Raises HTTPException if its probabilities are not finite, which JSON cannot represent."""
     if not np.isfinite(answer.probabilities_K).all():
         raise HTTPException(500, "the model's answer is not a number; are --mean and --scale as in its training?")
     return answer
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives; it is canceled, and ClientDisconnect raised, when nobody waits for it any more."""
+    """The result of `work`; it is canceled, and ClientDisconnect raised, when the client has gone."""
     working, leaving = asyncio.create_task(work), asyncio.create_task(_has_gone(request))
     try:
         await asyncio.wait([working, leaving], return_when=asyncio.FIRST_COMPLETED)

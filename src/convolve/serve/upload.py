@@ -1,4 +1,4 @@
-"""An upload on its way to pixels, and what it may cost: so much that nobody else has to go without."""
+"""An upload and its limits: no upload may take so much that others cannot be served."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,9 +26,10 @@ class Limits:
 
 
 class Uploads:
-    """Reads the bodies of requests. What has arrived of all that are under way stays within `Limits.held_bytes`.
+    """Reads the bodies of requests.
 
-    A body whose next bytes do not fit in waits. The oldest always has room to end, so that they never all wait.
+    All uploads in progress together stay within `Limits.held_bytes`. A body whose next bytes do not fit waits. The
+    oldest always has room to finish, so that they never all wait.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -40,7 +41,7 @@ class Uploads:
     async def receive(self, request: Request) -> AsyncIterator[bytes]:
         """The body, which counts as held until the block ends.
 
-        Raises HTTPException where it is empty, too long, or not there in time.
+        Raises HTTPException if it is empty, too long, or late.
         """
         self._check_size(int(request.headers.get("content-length", 0)))  # digits: the protocol has seen to that
         try:
@@ -70,7 +71,7 @@ class Uploads:
             raise HTTPException(413, f"the upload has {size:,} bytes or more, and the limit is {limit:,}")
 
     async def _hold(self, request: Request, size: int, deadline: asyncio.Timeout) -> None:
-        """Wait until `size` more bytes fit in, and hold them; the upload may end so much later."""
+        """Wait until `size` more bytes fit, and hold them; the upload's deadline moves by the waiting time."""
         left = (deadline.when() or 0) - (clock := asyncio.get_running_loop()).time()
         while not self._fits(request, size):
             deadline.reschedule(None)

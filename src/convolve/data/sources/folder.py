@@ -11,7 +11,7 @@ from convolve.data.sources.source import OnFault
 from convolve.data.walk import PassedOver, by_synset, holds_images, images_in, subfolders, walk
 from convolve.errors import DataError, MissingDataError
 
-_APART = "join them, or name them apart"
+_APART = "join them, or give them different names"
 
 
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
@@ -58,7 +58,7 @@ def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str
     found = {} if any(map(holds_images, folders)) else by_synset(folder)
     passed.loose = 0 if found else len(images_in(folder))
     for link in [link for link in passed.dangling if not Path(link).suffix]:
-        _add_gap(Path(link), "the folder of a class is a link that leads nowhere", on_fault)
+        _add_gap(Path(link), "the folder of a class is a broken link", on_fault)
     for path in folders:
         here = PassedOver()
         if files := list(walk(path, here)):
@@ -72,7 +72,7 @@ def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str
 
 
 def _add_gap(path: Path, what: str, on_fault: OnFault | None) -> None:
-    mend = "put its images there in a form that can be read, or move it away"
+    mend = "put its images there in a readable form, or move it away"
     if not on_fault:
         raise DataError(f"{path}: {what}; {mend}")
     on_fault("gap", str(path), what, mend)
@@ -81,6 +81,6 @@ def _add_gap(path: Path, what: str, on_fault: OnFault | None) -> None:
 def _faults(folder: Path, passed: PassedOver) -> Iterator[tuple[str, str, str, str]]:
     if passed.kinds:
         what = str(PassedOver(passed.endings, passed.kinds))
-        yield "passed over", str(folder), what, "save as JPEG or PNG what is meant to be an image, or leave it"
+        yield "passed over", str(folder), what, "if it should be an image, save it as JPEG or PNG"
     for link in passed.dangling:
-        yield "missing image", link, "the link leads nowhere", "put its file where it leads, or remove it"
+        yield "missing image", link, "the link is broken", "restore its target, or remove it"

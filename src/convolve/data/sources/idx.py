@@ -40,10 +40,10 @@ def open_idx(
     if len(images_NHW) != len(labels_N):
         if on_fault is None:
             counts = f"{images_path} has {len(images_NHW)} images, but {labels_path} {len(labels_N)} labels"
-            raise DataError(f"{counts}; they do not belong together: {_AGAIN}")
+            raise DataError(f"{counts}; these files do not belong together: {_AGAIN}")
         kind = "unlabeled" if len(images_NHW) > count else "missing image"
         what = f"{len(labels_N):,} labels for the {len(images_NHW):,} images of {images_path}"
-        on_fault(kind, str(labels_path), what, "get both files again: they do not belong together")
+        on_fault(kind, str(labels_path), what, "get both files again: they do not match")
     if class_names:
         _require_labels(labels_path, labels_N, len(class_names))
     images_NCHW = torch.from_numpy(images_NHW[:count, None])

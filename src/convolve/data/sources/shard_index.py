@@ -103,7 +103,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
             raise ValueError("its checksum differs")
         rows_N, names = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "names"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, it is made anew") from None
+        raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, and it is made again") from None
     # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.
     return ShardIndex(np.asarray(rows_N), np.asarray(names), labels)
 
@@ -156,12 +156,12 @@ def _read(path: Path, shards: Sequence[Shard]) -> ShardIndex | None:
         raise ValueError("its numbers are of another type")
     bytes_S = np.array([size for _, size in told["shards"]], np.uint64)
     if rows_N["shard"].max(initial=0) >= len(shards) or rows_N["label"].max(initial=0) >= max(1, len(index.labels)):
-        raise ValueError("it names a shard or a label that is not there")
+        raise ValueError("it names a shard or a label that does not exist")
     ends_N = rows_N["start"].astype(np.float64) + rows_N["size"]
     if (ends_N > bytes_S[rows_N["shard"]]).any() or (rows_N["name"] + rows_N["length"] > len(names)).any():
         raise ValueError("it reaches beyond a shard or its names")
     if (np.sort(rows_N["rank"]) != np.arange(len(rows_N))).any() or rows_N["label"].min(initial=0) < _NO_LABEL:
-        raise ValueError("its order or its labels make no sense")
+        raise ValueError("its order or its labels are inconsistent")
     return index
 
 
@@ -231,7 +231,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
         if f".{ending}" in IMAGE_ENDINGS:
             sample = samples.setdefault(key, _Sample())
             if sample.image:
-                what = f"has two images, {sample.image.name} and {name}; leave one out, or give it a key of its own"
+                what = f"has two images, {sample.image.name} and {name}; leave one out, or give it its own key"
                 raise FormatError(shard.name, f"key {key}", what)
             if not 0 < member.size <= _MOST_IMAGE_BYTES:
                 what = f"its image has {member.size:,} bytes; write the shard again"
@@ -242,7 +242,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
     for key, sample in samples.items():
         _require_whole(shard, key, sample)
     if not samples:
-        what = "holds no image under a key (its name up to the first dot)"
+        what = "holds no image under any key (a member's name up to the first dot)"
         raise FormatError(shard.name, "", f"{what}; write the shard again")
     return samples
 
@@ -275,7 +275,7 @@ def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
 def _require_whole(shard: Shard, key: str, sample: _Sample) -> None:
     if sample.image is None:
         ending = "json" if sample.cls is None else "cls"
-        what = f"has a label (.{ending}) and no image; add the image, or take the label out"
+        what = f"has a label (.{ending}) but no image; add the image, or remove the label"
         raise FormatError(shard.name, f"key {key}", what)
     one, other = sample.cls, sample.json
     if one is not None and other is not None and one != other and is_number(one) == is_number(other):
@@ -349,7 +349,7 @@ def _refuse_mixed_labels(shards: Sequence[Shard], index: ShardIndex) -> None:
     for number in (0, int(np.argmax(kinds_N != kinds_N[0]))):
         has = ("", "the name ", "the number ")[kinds_N[number]] + _label_of(index, number)
         said.append(f"key {index.key(number)} in {shards[index.rows_N['shard'][number]].name} has {has}")
-    raise DataError(f"{' and '.join(said)}; label all images in one way, by number or by name")
+    raise DataError(f"{' and '.join(said)}; label all images in the same way, by number or by name")
 
 
 def _by_name(index: ShardIndex) -> NDArray[np.int64]:

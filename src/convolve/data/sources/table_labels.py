@@ -70,7 +70,7 @@ class _Labels:
         """The labels that stand for none; each of their rows is told."""
         missing = {label for label in spelled if label.casefold() in _MISSING and label not in classes}
         for row in sorted(row for label in missing for row in self.rows[label]):
-            self.tell(row, f"the label is missing ({self.table.labels[row]})", "write it, or take the row out")
+            self.tell(row, f"the label is missing ({self.table.labels[row]})", "write it, or remove the row")
         return missing
 
     def among(self, labels: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -84,7 +84,7 @@ class _Labels:
         if self.on_fault is None:
             row = min(self.rows[label][0] for label in unknown)
             what = strangers([spelling(self.table.labels[row])], classes)
-            self.tell(row, what, "correct it, or take the row out")
+            self.tell(row, what, "correct it, or remove the row")
         names = (*classes, *unknown)
         for label, what in look_alikes(names).items():
             if label in unknown:  # not two of the classes themselves
@@ -96,7 +96,7 @@ class _Labels:
         number_of = {name: number for number, name in enumerate(classes)}
         for label, number in positions.items():
             if number >= len(classes):
-                what = f"the label is {label}; with {len(classes)} classes it must lie in 0..{len(classes) - 1}"
+                what = f"the label is {label}; with {len(classes)} classes it must be in 0..{len(classes) - 1}"
                 for row in self.rows[label]:
                     self.tell(row, what, "correct the label")
             elif number_of.get(label, number) != number:
@@ -110,16 +110,16 @@ class _Labels:
 def _doubts(labels: Sequence[str], count: int) -> Iterator[tuple[str, str, str, str]]:
     """(kind, label, what, mend): what makes it doubtful that the labels of `count` images are names of classes."""
     if joined := _joined(labels):
-        what = f"{joined!r} seems to be several labels, which data.target=classes is for"
+        what = f"{joined!r} seems to be several labels, which needs data.target=classes"
         yield "bad line", joined, what, f"give one label for each image; {_NAME_THEM}"
     if all(map(NUMBER.fullmatch, labels)):
         measured = next((label for label in labels if not float(label).is_integer()), None)
         if measured:
-            what = f"{measured} and other labels are measurements, which data.target=number is for"
+            what = f"{measured} and other labels are measurements, which need data.target=number"
             yield "bad line", measured, what, _NAME_THEM
         elif len(labels) > max(_FEW, count // 2):
-            what = f"{len(labels)} numbers label {count} images, as identifiers do and classes do not"
-            yield "bad line", labels[0], what, f"say with --columns label=NAME which column it is; {_NAME_THEM}"
+            what = f"{len(labels)} numbers label {count} images, which suggests identifiers, not classes"
+            yield "bad line", labels[0], what, f"name the right column with --columns label=NAME; {_NAME_THEM}"
     for label, what in look_alikes(labels).items():
         yield "near names", label, f"the labels {what}", f"write one of them everywhere; {_NAME_THEM}"
 

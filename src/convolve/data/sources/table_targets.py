@@ -34,7 +34,7 @@ def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
     names_of |= {cell: split(cell) for cell in plain}
     for cell, names in names_of.items():
         if any(name.casefold() in _MISSING and name not in known for name in names):
-            way = f"write them, {_OF_NONE} where the image is of no class, or take the row out"
+            way = f"write them, {_OF_NONE} if the image has no class, or remove the row"
             raise _fault(table, cell, f"the labels are missing ({legible(cell)}); {way}")
     words = {spelling(name) for names in names_of.values() for name in names}
     ordered = tuple(known) or tuple(in_order(words))
@@ -57,9 +57,9 @@ def numbers(table: Table) -> Labels:
     if (faults := np.argwhere(~np.isfinite(found_NK) & are_there_N1)).size:
         row, k = map(int, faults[0])
         text, name = texts[row][k], legible(table.label_names[k])
-        what = f"{name} is {legible(text)}, where data.target=number wants a number"
+        what = f"{name} is {legible(text)}, but data.target=number needs a number"
         what = f"the number {name} is missing" if text.casefold() in _MISSING else what
-        raise FormatError(table.file, table.row(row), f"{what}; correct it, or take the row out")
+        raise FormatError(table.file, table.row(row), f"{what}; correct it, or remove the row")
     return found_NK, table.label_names
 
 
@@ -76,7 +76,7 @@ def _listed(table: Table, cell: str) -> list[str]:
     except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
-        raise _fault(table, cell, f'{legible(cell[:60])} is no JSON list of names, such as ["cat", "dog"]')
+        raise _fault(table, cell, f'{legible(cell[:60])} is not a JSON list of names, such as ["cat", "dog"]')
     return [str(name) for name in names]
 
 

@@ -7,6 +7,7 @@ when a value is read, so that later assignments, such as those of the command li
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -369,9 +370,10 @@ def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
         if not names:
             texts.append(of_lines("command line", [argument]))
         for name in names:
-            if Path(name).resolve() in files:
+            file = Path(os.path.realpath(name))  # `resolve` fails for links in a circle before 3.13
+            if file in files:
                 raise UsageError(f"{name} is given twice; name each file once")
-            files.append(Path(name).resolve())
+            files.append(file)
             texts.append(load(Path(name), [files[-1]]))
     if not files:
         raise UsageError("no configuration is given; name a .cntk file")

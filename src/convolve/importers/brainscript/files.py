@@ -1,5 +1,6 @@
 """The files of a configuration, without comments and with what they include."""
 
+import os
 import re
 from pathlib import Path
 
@@ -42,9 +43,10 @@ def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
         raise FormatError(
             path, f"line {here.place(0).line}, column 1", f"cannot find {name!r}, here or beside this file"
         )
-    if found.resolve() in included:
+    real = Path(os.path.realpath(found))
+    if real in included:
         return Text("", here.pieces)
-    included.append(found.resolve())
+    included.append(real)
     if len(included) > MAX_FILES:
         raise here.error(0, f"more than {MAX_FILES} files")
     return load(found, included)
