@@ -82,6 +82,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text(encoding="utf-8")
     names = [f"convolve.{name}" for name in convolve.__all__]
     assert [name for name in [*names, "convolve.specs.data.DataSpec"] if f'id="{name}"' not in text] == []
+    assert len(text) < 1_500_000  # what people import, not all that there is: a phone has to open it
 
 
 def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:
@@ -115,6 +116,14 @@ def test_everything_fits_a_phone(site: Path, browser: Browser) -> None:
     for file in site.rglob("*.html"):
         browser.open(file.as_uri(), PHONE_WIDTH, 800)
         assert browser.run("document.documentElement.scrollWidth") <= PHONE_WIDTH, file.name
+
+
+@needs_browser
+def test_colors_follow_the_system(site: Path, browser: Browser) -> None:
+    """Also after a visit in the other ones; a page of axe-core's test would not be in those that it asks for."""
+    for dark, scheme in ((False, "default"), (True, "slate"), (False, "default")):
+        browser.open((site / "index.html").as_uri(), dark=dark)
+        assert browser.run("document.body.dataset.mdColorScheme") == scheme
 
 
 @pytest.mark.slow

@@ -57,9 +57,9 @@ class Teacher:
             pixels_NCHW = F.interpolate(pixels_NCHW, theirs.shape_CHW[1:], mode="bilinear", antialias=True)
         return normalize(pixels_NCHW, mean_of(theirs), scale_of(theirs), theirs.channel_order == "bgr")
 
-    def kept_in(self, folder: Path, is_new: bool) -> Self:
-        """The same teacher; a new run's folder gets a copy of its network, which is used when the run is resumed."""
-        if is_new:
+    def kept_in(self, folder: Path, is_first: bool) -> Self:
+        """The same teacher; the run's folder gets a copy of its network, which is used when the run is resumed."""
+        if is_first and not (folder / "teacher" / "model.json").exists():
             self.model.save(folder / "teacher")
         return self
 

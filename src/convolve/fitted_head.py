@@ -40,15 +40,15 @@ class FittedHead:
 
 
 def fit_head(
-    spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path | None,
+    spec: DataSpec, initial: Initial | None, model: Model, data: DataModule, session: Session, *, start: Path,
     workers: Workers, callback: Callback,
 ) -> FittedHead | None:  # fmt: skip
     """Initialize a new linear head of `model` by logistic regression on its body's features; `start` keeps the
-    original.
+    original, which a resumed run writes, too, if it was ended before that.
 
     None if the head is not new, or not linear. A resumed run fits again, with the same result bit for bit.
     """
-    if initial and start and not workers.rank:
+    if initial and not workers.rank and not (start / "model.json").exists():
         model.save(start)
     if initial is None or not initial.has_fresh_head or HEAD_HIDDEN in dict(model.module.named_modules()):
         return None

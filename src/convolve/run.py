@@ -90,7 +90,7 @@ def build_training(
     recipe: Recipe, splits: Splits, folder: RunFolder, callback: Callback, workers: Workers = SINGLE_PROCESS
 ) -> Training:
     """Build every part as the recipe says; decide what it leaves open, or reuse the decisions of the unfinished run."""
-    resumes, threads = folder.resumes, choose_threads(recipe.run, workers, folder)
+    threads = choose_threads(recipe.run, workers, folder)
     initial = initial_model(recipe, splits, folder)
     data = build_data(
         recipe, splits, threads, start=initial.model.preprocess if initial else None,
@@ -105,13 +105,13 @@ def build_training(
         first_images=lambda: next(data.loader.epoch(0, shard_of=workers.rows))[0],
     )  # fmt: skip
     describe(recipe, initial, splits, data, callback)
-    start = None if resumes else folder.path / "from"
+    start = folder.path / "from"
     fitted = fit_head(recipe.data, initial, model, data, session, start=start, workers=workers, callback=callback)
     trainer = Trainer(
         recipe=recipe, session=session, network=model.module, loader=data.loader, target=model.target,
         validation=lambda: model.batches(data.validation, workers=workers), validation_name=data.validation_name,
         folder=folder, workers=workers, callback=callback, sets_dropout=not (initial and initial.has_dropout_rates),
     )  # fmt: skip
-    trainer.distill = teacher.kept_in(folder.path, is_new=not (resumes or workers.rank)) if teacher else None
+    trainer.distill = teacher.kept_in(folder.path, is_first=not workers.rank) if teacher else None
     trainer.gradient_sync = gradient_sync_for(trainer)
     return Training(trainer, replace(model, module=trainer.evaluated), data, fitted)

@@ -6,11 +6,12 @@ A quantized file is measured beside the plain one, on the test images, before it
 import json
 import re
 import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -94,6 +95,16 @@ class Exported:
         return [str(self.compared), *quantized, *([f"with the scaling inside: {self.scaled}"] if self.scaled else [])]
 
 
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """onnxruntime's quantizer writes into folders of its own, which nobody would remove if the process were killed."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
 def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
     """Write the model as `asked`, with its card, or nothing; `run` is where the model lies."""
     if asked.is_plain:
@@ -102,7 +113,7 @@ def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
     images, record = _Images(model, asked.data, run) if asked.quantize else None, None
     if asked.any_size:
         any_size.require_sayable(model.preprocess, path)
-    with TemporaryDirectory(dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _temporary_files_in(folder):
         plain = Path(folder) / path.name
         compared = model.export(plain, with_preprocessing=asked.inside["takes_pixels"])
         file = _File(model, plain)

@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from events import KILLED, Fault, Trial, run
 from small_inputs import write_files
 
 from mirrors import mirror
-from remote_servers import failing_store
+from remote_servers import S3Handler, failing_store, s3_environ
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 INPUTS = "../inputs"  # as a command sees them from the folder that it works in
@@ -108,10 +109,41 @@ def elsewhere(*words: str) -> Callable[[], int]:
 
         os.environ["no_proxy"] = "127.0.0.1"
         remote.PAUSES = (0.0, 0.0)  # type: ignore[assignment]
-        with failing_store(Path(INPUTS).resolve(), port=20_000 + os.getppid() % 10_000) as store:
+        with failing_store(Path(INPUTS).resolve(), port=_port(os.getppid())) as store:
             return main([word.replace("URL", store.url) for word in words])
 
     return asked
+
+
+@cache
+def bucket(folder: Path) -> int:
+    """The process of a small S3 whose buckets are the folders in `folder`; nothing of it is counted or fails."""
+    number = os.fork()
+    if number:
+        return number
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    with failing_store(folder, S3Handler, 1 + _port(os.getppid())):
+        signal.pause()
+    os._exit(0)
+
+
+def empty_bucket(folder: Path) -> None:
+    (folder / "store" / "team").mkdir(parents=True)
+    bucket(folder / "store")
+
+
+def to_bucket() -> int:
+    from convolve import remote
+    from convolve.cli import main
+
+    os.environ |= s3_environ(f"http://127.0.0.1:{1 + _port(os.getppid())}")
+    remote.PAUSES = (0.0, 0.0, 0.0)  # type: ignore[assignment]
+    return main(["prepare", "shards", "--source", f"{INPUTS}/photos", "--out", "s3://team/photos"])
+
+
+def _port(harness: int) -> int:
+    """One that all trials of a sweep share, and the next one is free, too."""
+    return 20_000 + 2 * (harness % 5_000)
 
 
 def program() -> int:
@@ -192,6 +224,7 @@ COMMANDS: dict[str, Command] = {
          "--set=model.freeze=all", "--set=model.head=linear", "--out", "run"),
         done=_FINISHED,
     ),
+    "train --teacher": Command(train("--teacher", f"{INPUTS}/run"), done=_FINISHED),
     "reproduce": Command(
         ("reproduce", "mnist", "--seeds", "2", "--data", f"{INPUTS}/digits", "--set=model.variant=tiny", *_THREADS,
          "--set=run.global_batch_size=32", "--set=run.epochs=1", "--set=run.precision=fp32"),
@@ -231,6 +264,7 @@ COMMANDS: dict[str, Command] = {
     "prepare ilsvrc2012": Command(("prepare", "ilsvrc2012", "--source", f"{INPUTS}/ilsvrc2012", "--out", "out")),
     "prepare folder": Command(("prepare", "folder", "--source", f"{INPUTS}/photos", "--out", "out")),
     "prepare shards": Command(("prepare", "shards", "--source", f"{INPUTS}/photos", "--out", "out")),
+    "prepare shards, to a remote store": Command(to_bucket, empty_bucket),
     "convert to convolve": Command(convert("--to", "convolve", out="model"), done=_REFUSED),
     "convert to onnx": Command(convert("--to", "onnx", out="m.onnx"), done=_REFUSED, once=True),
     "convert to onnx, pixels": Command(
@@ -268,7 +302,7 @@ def installed(name: str) -> bool:
         "tensorboard": "tensorboard",
         "onnx": "onnxruntime",
         "web": "onnxruntime",
-        "remote": "aiohttp",
+        "remote": "s3fs",
     }
     return all(find_spec(package) for part, package in needs.items() if part in name)
 

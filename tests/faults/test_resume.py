@@ -14,7 +14,10 @@ import pytest
 import torch
 
 from command_line import Convolve, Outcome, assert_failed, assert_refused, files_in
+from convolve import load
 from convolve.atomic import locked
+from convolve.errors import ConvolveError
+from convolve.model import Model
 from convolve.records import StartEvent
 from convolve.training.checkpoint import save_checkpoint
 from convolve.training.run_folder import RunFolder
@@ -353,3 +356,22 @@ def test_a_killed_run_has_a_report(killed: Path, convolve: Convolve) -> None:
         file.write('{"event": "prog')  # a line cut by the kill
     assert convolve("report", killed).code == 0
     assert (killed / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("option", "kept"), [("--from", "from"), ("--teacher", "teacher")])
+def test_what_a_run_needs_is_kept_by_the_run_that_goes_on(
+    option: str, kept: str, model: Path, tiny_mnist: Path, tmp_path: Path, convolve: Convolve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It was ended after it had begun, and before the network was kept."""
+
+    def fail(*_: object) -> None:
+        raise ConvolveError("no room")
+
+    settings = ("--set=model.variant=tiny", "--epochs", "1", "--threads", "1")
+    words = ("train", "mnist", "--data", tiny_mnist, option, model, *settings, "--out", tmp_path / "run")
+    with monkeypatch.context() as patched:
+        patched.setattr(Model, "save", fail)
+        assert_failed(convolve(*words), 1, "no room")
+    assert convolve(*words).code == 0
+    assert load(tmp_path / "run" / kept).class_names == load(model).class_names

@@ -109,8 +109,8 @@ class _Target:
         """Bring a shard to its place elsewhere, and remember how it lies there."""
         if there := remote.address(self.place(shard.name)):
             remote.put(self.output.folder / shard.name, there)
+            (self.output.folder / shard.name).unlink()  # before nobody looks for it any more
             (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)), "utf-8")
-            (self.output.folder / shard.name).unlink()
 
 
 def _opened(place: Path, options: DataOptions) -> tuple[dict[str, Source], Sequence[str], str]:
