@@ -147,7 +147,10 @@ def proxied(model: Path, folder: Path, prefix: str = "", target: str = "", *more
     command.outcome()
 
 
-with_nginx = pytest.mark.skipif(not (NGINX and shutil.which("curl")), reason="needs nginx and curl")
+with_nginx = pytest.mark.skipif(
+    not (NGINX and shutil.which("curl") and hasattr(signal, "SIGQUIT")),
+    reason="needs nginx, which ends by SIGQUIT, and curl",
+)
 
 
 @with_nginx
