@@ -82,6 +82,7 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     text = (site / "reference" / "python.html").read_text(encoding="utf-8")
     names = [f"convolve.{name}" for name in convolve.__all__]
     assert [name for name in [*names, "convolve.specs.data.DataSpec"] if f'id="{name}"' not in text] == []
+    assert len(text) < 1_500_000  # what people import, not all that there is: a phone has to open it
 
 
 def test_links_between_the_files_hold_and_nothing_is_loaded_from_outside(site: Path) -> None:

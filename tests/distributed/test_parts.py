@@ -69,7 +69,7 @@ def test_the_others_print_the_same(model: Path, pictures: Path, tmp_path: Path, 
     alone, made = convolve(*check), [page.read_bytes(), table.read_bytes()]
     page.unlink()
     table.unlink()
-    assert "twice: 1" in alone.out and "dark" in alone.out
+    assert "duplicate images: 1" in alone.out and "dark" in alone.out
     done = launch(*mpiexec(3), *COMMAND, *check)
     assert (done.returncode, done.stdout) == (3, alone.out)
     assert [page.read_bytes(), table.read_bytes()] == made
