@@ -159,7 +159,7 @@ def test_load_graph_opens_what_is_no_classifier(tmp_path: Path) -> None:
     with torch.no_grad():
         got = network.module(torch.from_numpy(values["in__features"]))
     golden.assert_close(got.numpy(), values["out0"])
-    assert "run on 36 samples" in str(network.export(tmp_path / "net.onnx"))
+    assert "compared on 36 samples" in str(network.export(tmp_path / "net.onnx"))
     [name] = network.inputs
     [answer] = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {name: values["in__features"]})
     golden.assert_close(answer, values["out0"])

@@ -94,7 +94,7 @@ def test_a_test_part_of_its_own_stays_the_test_part(convolve: Convolve, photogra
 def test_a_class_that_a_fold_would_lack_is_named(convolve: Convolve, shades: Path, tmp_path: Path) -> None:
     for path in sorted((shades / "light").iterdir())[2:]:
         path.unlink()
-    said = "class light has 2 images", "take --folds 2, more images of it, or leave the class out"
+    said = "class light has 2 images", "use --folds 2, add more images of it, or leave the class out"
     outcome = train(convolve, shades, tmp_path / "run")
     assert outcome.code == 3 and all(words in outcome.err for words in said)
     assert [name for name in files_in(tmp_path) if not name.startswith("shades")] == []

@@ -56,7 +56,7 @@ def test_the_whole_path(recipe: str, prepared: Path, tmp_path: Path, convolve: C
     outcome = convolve("train", recipe, "--data", prepared, "--out", folder, *settings(*words))
     assert outcome.code == 0, outcome.err
     (warning,) = (line for line in outcome.err.splitlines() if line.startswith("warning: "))
-    assert "train_map.txt: line 2: " in warning and NOT_DRAWN in warning and "stands in" in warning
+    assert "train_map.txt: line 2: " in warning and NOT_DRAWN in warning and "replaces it" in warning
     result = json.loads((folder / "result.json").read_text())
     assert result["samples_seen"] == 3 * TRAIN_EACH * result["epochs"]
 

@@ -83,7 +83,9 @@ def test_every_command_takes_names_of_any_bytes(photos: Path, convolve: Convolve
 
 def test_a_run_wants_a_name_that_libraries_take(photos: Path, convolve: Convolve, tmp_path: Path) -> None:
     run = tmp_path / os.fsdecode(b"l\xe4uf")
-    assert_refused(convolve("train", "cifar10-fast", "--data", photos, "--out", run, *TINY), 2, "is not UTF-8", "--out")
+    assert_refused(
+        convolve("train", "cifar10-fast", "--data", photos, "--out", run, *TINY), 2, "is not valid UTF-8", "--out"
+    )
     assert not run.exists()
 
 

@@ -254,7 +254,7 @@ def test_evaluation_is_on_the_part_held_out(run: Path, photos: Path, convolve: C
     assert said["test_error"] == result["test_error"]
     assert said["test_loss"] == pytest.approx(result["test_loss"], rel=1e-5)
     assert "held out" in convolve("evaluate", run, "--data", photos).out
-    words = ("the model was trained on", photos.name, "blue, green, rød", "give them with --data")
+    words = ("the model was trained on", photos.name, "blue, green, rød", "give the test images with --data")
     assert_refused(convolve("evaluate", run), 2, *words)
     other = shutil.copytree(photos, tmp_path / "other")
     learned = [Path(open_lists(photos).train.location(index)) for index in range(3)]
@@ -340,7 +340,7 @@ def test_transforms_that_scale_work_on_the_files(photos: Path, convolve: Convolv
     [
         ('data.train_transforms=[{"kind": "crop", "crop_type": "randomside", "side_ratio": 0.8}]', ("26x26", "32x32")),
         ('data.train_transforms=[{"kind": "scale", "width": 20, "height": 20}]', ("20x20", "32x32", "data.image_size")),
-        ('data.train_transforms=[{"kind": "shift"}, {"kind": "color"}]', ("shift", "behind color")),
+        ('data.train_transforms=[{"kind": "shift"}, {"kind": "color"}]', ("shift", "after color")),
         ("data.mean_image=nowhere.xml", ("nowhere.xml",)),
         ('data.train_transforms=[{"kind": "intensity", "file": "nowhere.xml"}]', ("convolve: nowhere.xml: no such",)),
         ("data.order=cntk", ("chunks",)),

@@ -133,13 +133,13 @@ def test_the_bill_of_materials_names_what_there_is(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--sign", "{keys}/key.pub"), "key.pub is no private key of an elliptic curve"),
-        (("--sign", "{keys}/none.pem"), "none.pem is no private key"),
+        (("--sign", "{keys}/key.pub"), "key.pub is not a private key of an elliptic curve"),
+        (("--sign", "{keys}/none.pem"), "none.pem is not a private key"),
         (("--verify", "{keys}/key.pub"), "is not signed"),
         (("--verify", "{keys}/key.pub", "--sign", "{keys}/key.pem"), "--verify only checks"),
         ((), "give --to FORM and --out PATH, too"),
         (("--to", "onnx", "--sign", "{keys}/key.pem"), "give --out PATH, too"),
-        (("--to", "convolve", "--out", "{keys}/to", "--sign", "{keys}/key.pub"), "is no private key"),
+        (("--to", "convolve", "--out", "{keys}/to", "--sign", "{keys}/key.pub"), "is not a private key"),
     ],
 )
 def test_what_cannot_be_done(

@@ -61,7 +61,7 @@ def test_one_process(number: signal.Signals, tiny_mnist: Path, tmp_path: Path) -
 def test_where_nothing_is_to_be_saved_it_ends_at_once() -> None:
     """As while the data is read; afterwards signals are what they were."""
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(StoppedTraining, match="stopped by SIGTERM; the same command again"), stoppable():
+    with pytest.raises(StoppedTraining, match="stopped by SIGTERM; the same command "), stoppable():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(PATIENCE_SECONDS)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -195,7 +195,9 @@ def test_layers_that_do_not_fit_are_named(train: Train, tiny: list[str], tmp_pat
     run = train("mnist", "schedule.learning_rates=0", "run.epochs=1")
     words = ["--set=data.image_size=40", "--from", run, "--out", tmp_path / "out"]
     outcome = convolve("train", "mnist", *tiny, *words)
-    assert_refused(outcome, 2, str(run), "40x40", "fc1.weight has the shape (12, 72), where (12, ", "model.cut")
+    assert_refused(
+        outcome, 2, str(run), "40x40", "fc1.weight has the shape (12, 72), but needs the shape (12, ", "model.cut"
+    )
     assert not (tmp_path / "out").exists()
 
 

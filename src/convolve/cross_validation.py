@@ -161,10 +161,10 @@ def _require_every_class(whole: Source, groups_N: NDArray[np.int64], class_names
         if groups < folds:
             images = int((labels_N == label).sum())
             together = f" in {groups} groups that stay together" if groups < images else ""
-            least = f"--folds {groups}, " if groups > 1 else ""
+            least = f"use --folds {groups}, " if groups > 1 else ""
             raise DataError(
-                f"--folds {folds}: class {name} has {images} images{together}, too few for every fold; add "
-                f"{least}more images of it, or leave the class out"
+                f"--folds {folds}: class {name} has {images} images{together}, too few for every fold; {least}"
+                f"add more images of it, or leave the class out"
             )
 
 

@@ -55,7 +55,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if portable(self.name) != self.name:  # it may be a stranger's, and leads to runs/NAME
-            raise UsageError(f"name: no folder can be called {brief(self.name)}; take letters, digits and -")
+            raise UsageError(f"name: no folder can be called {brief(self.name)}; use letters, digits and -")
         self._check_criterion()
         if not (self.run.epochs or self.model.start or self.model.plan):
             raise UsageError("run.epochs must be at least 1 without a network to start from (--from)")

@@ -225,7 +225,7 @@ def test_folders_get_names_that_every_system_has(
 
 def test_what_sort_into_refuses(model: Path, pictures: Path, tmp_path: Path, convolve: Convolve) -> None:
     outcome = convolve("predict", model, pictures, "--sort-into", pictures / "sorted")
-    assert_refused(outcome, 2, "lies in", "choose another folder")
+    assert_refused(outcome, 2, "is inside", "choose another folder")
     assert_refused(convolve("predict", model, pictures, "--sort-into", tmp_path, "--output", "fc1"), 2, "--output")
     (name, _) = load(model).predict([pictures / "01.png"])[0].classes[0]
     mine = tmp_path / "sorted" / name / "01.png"

@@ -120,7 +120,7 @@ def test_another_cifar_is_named(where: str, convolve: Convolve, tmp_path: Path) 
             tar.add(tmp_path / "data" / "cifar-100-binary", "cifar-100-binary")
         place = place if where == "packed" else place.parent
     outcome = convolve("train", "cifar10", "--data", place, "--out", tmp_path / "run", *TINY)
-    assert_refused(outcome, 3, "holds CIFAR-100, of 100 classes")
+    assert_refused(outcome, 3, "holds CIFAR-100, with 100 classes")
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 

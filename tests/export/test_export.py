@@ -70,7 +70,7 @@ def test_convert_a_model_of_ours(form: str, model: Path, tmp_path: Path, convolv
     out, opened = tmp_path / f"digits{ENDINGS[form]}", load(model)
     outcome = convolve("convert", model, "--to", form, "--out", out)
     assert (outcome.code, outcome.err) == (0, "")
-    assert "run on 1,016 images" in outcome.out  # those of the sample, and noise
+    assert "compared on 1,016 images" in outcome.out  # those of the sample, and noise
     for count in (1, 5):
         images_NCHW = pixels(count, opened)
         np.testing.assert_allclose(answer(out, by_hand(images_NCHW, opened)), logits_of(opened, images_NCHW), atol=1e-5)
@@ -165,7 +165,7 @@ def test_a_wrong_translation_is_not_written(model: Path, tmp_path: Path, monkeyp
     path = tmp_path / "digits.onnx"
     path.write_text("the old one")
     with pytest.raises(
-        ConvolveError, match=r"digits\.onnx is not written.*first difference is in conv2d_1 \(layer conv2"
+        ConvolveError, match=r"digits\.onnx was not written.*first difference is in conv2d_1 \(layer conv2"
     ):
         load(model).export(path)
     assert path.read_text() == "the old one" and files_in(tmp_path) == ["digits.onnx"]
@@ -186,7 +186,7 @@ def test_a_wrong_program_is_not_written(model: Path, tmp_path: Path, monkeypatch
         return program
 
     monkeypatch.setattr(exported_program, "_read", wrongly)
-    with pytest.raises(ConvolveError, match=r"digits\.pt2 is not written.*\(layer fc1\)") as caught:
+    with pytest.raises(ConvolveError, match=r"digits\.pt2 was not written.*\(layer fc1\)") as caught:
         load(model).export(tmp_path / "digits.pt2")
     assert caught.value.exit_code == 1 and files_in(tmp_path) == []
 

@@ -144,9 +144,9 @@ def test_columns_that_are_wrong_are_told_with_their_line(convolve: Convolve, fol
     text = (folder / "digits_columns.txt").read_text(encoding="utf-8").splitlines()
     words = text[2].split("\t")
     faults = {
-        "line 3: 64 columns, 65 are wanted": words[:-1],
+        "line 3: 64 columns, but 65 are needed": words[:-1],
         "line 3, column 5: not a number: 'x7'": [*words[:4], "x7", *words[5:]],
-        "sample 3: the label 'k9' is none of k0, k1, k2": ["k9", *words[1:]],
+        "sample 3: the label 'k9' is not among k0, k1, k2": ["k9", *words[1:]],
     }
     for said, line in faults.items():
         lines = [*text[:2], "\t".join(line), *text[3:]]

@@ -229,7 +229,7 @@ def test_layers_share_what_they_own() -> None:
         ("z = ReLU (1:2)", "ReLU of an array; it works on nodes of the network"),
         ("z = Input {(0:1)}", "an input of shape"),
         ("z = Parameter (100000, 100000)\n", "a parameter of the shape (100000, 100000)"),
-        ("z = features + ParameterTensor {(1:1:1:0)}", "has 4 axes, 3 are wanted"),
+        ("z = features + ParameterTensor {(1:1:1:0)}", "has 4 axes, but 3 are needed"),
         ("z = ReLU (ParameterTensor {0})", "cannot be inferred; write it out"),
         ("z = ParameterTensor {3, init = 'magic'} + 1", "unknown initializer 'magic'"),
         ("z = ParameterTensor {3, init = 'fromLiteral', initFromLiteral = '1 2'} + 1", "2 initial values for"),
