@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shlex
 import shutil
@@ -77,9 +78,11 @@ def stale(version: str = "") -> list[str]:
 def make(name: str, piece: Piece, work: Path) -> str:
     """Train one piece in `work` and put its report and picture into the gallery; returns what the commands said."""
     transcript = []
+    # Not the user's cache: with the features of an earlier run in it, the time would be another.
+    environment = os.environ | {"CONVOLVE_CACHE": str(work / "cache")}
     for command in piece.commands:
         words = [sys.executable, "-m", *shlex.split(command)]
-        said = subprocess.run(words, cwd=work, check=True, stdout=subprocess.PIPE, text=True).stdout
+        said = subprocess.run(words, cwd=work, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
         transcript += [f"$ {command}", *said.rstrip().splitlines()]
     report = (work / piece.run / "report.html").read_text(encoding="utf-8")
     if piece.photographs:
