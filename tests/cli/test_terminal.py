@@ -179,7 +179,7 @@ def test_a_reader_that_has_gone_on_windows(monkeypatch: pytest.MonkeyPatch) -> N
 
     for system, error in (("win32", BrokenPipeError), ("linux", ConvolveError)):
         monkeypatch.setattr(sys, "platform", system)
-        screen = Screen(io.TextIOWrapper(io.BufferedWriter(Gone())), "it", must_arrive=True)
+        screen = Screen(io.TextIOWrapper(io.BufferedWriter(Gone()), encoding="utf-8"), "it", must_arrive=True)
         screen.write("text")
         with pytest.raises(error):
             screen.flush()

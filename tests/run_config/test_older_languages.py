@@ -89,6 +89,7 @@ TRAIN = """
 command = Train
 modelPath = "net"
 deviceId = -1
+precision = "double"  # fp32 here; with "float" the clock would choose between fp32 and bf16, and so the bits
 Train = [
     action = train
     {network}
