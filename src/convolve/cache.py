@@ -61,14 +61,14 @@ def read(kind: str, key: str) -> bytes | None:
     """The entry that `update` wrote; None if it is missing or damaged."""
     try:
         path = cache_folder(kind) / key
-        whole = read_whole(path, ConvolveError)
+        whole = memoryview(read_whole(path, ConvolveError))  # not copied before it is known to be sound
     except (OSError, ConvolveError):
         return None
     content = whole[:-_CHECK_BYTES]
     if hashlib.sha256(content).digest() != whole[-_CHECK_BYTES:]:
         return None
     mark_used(path)
-    return content
+    return bytes(content)
 
 
 def update(kind: str, key: str, change: Callable[[bytes | None], bytes]) -> None:

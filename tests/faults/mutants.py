@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ MOST_BYTES = 1 << 30  # beyond what the sound case takes
 LONGEST = 1800  # letters of a message: a screen
 OF_FOLDERS = 0.15  # the share of damages to files as a whole; of those with checksums that are written anew
 SOMEBODYS = b"of somebody else\n"
+_OBEYED = re.compile("[\\0-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")  # by terminals
 SAME, OTHER = "same answer", "another answer"
 
 
@@ -105,7 +106,9 @@ class Mutants:
             if mutant.case not in self.known:
                 self._sound(mutant.case)  # in the same place
                 self.mutant(told)
+            grown = bytes_in(mutant.place) - bytes_in(self.sound / mutant.case)
             sound, found = self.known[mutant.case], trial(partial(self._read, mutant.place))
+            found = replace(found, extra_bytes=found.extra_bytes - max(0, grown))  # a larger file may take as much
             outcome, failure = judged(found, sound, mutant.exact, self.format.place)
             if self.outside.read_bytes() != SOMEBODYS:
                 self.outside.write_bytes(SOMEBODYS)
@@ -125,6 +128,10 @@ class Mutants:
                 shutil.copytree(self.work, keep / told.replace(" ", "-"), symlinks=True, dirs_exist_ok=True)
 
 
+def bytes_in(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
 def judged(found: Trial, sound: Trial, exact: bool, place: str) -> tuple[str, str]:
     """(what became of a mutant, what is wrong with that)."""
     said = str(found.answer)
@@ -135,7 +142,7 @@ def judged(found: Trial, sound: Trial, exact: bool, place: str) -> tuple[str, st
         return outcome, f"{found.seconds:.1f} s"
     if found.extra_bytes - sound.extra_bytes > MOST_BYTES:
         return outcome, f"{(found.extra_bytes - sound.extra_bytes) >> 20} MiB"
-    if found.kind == REFUSED and ("\n" in said or len(said) > LONGEST or not said.isprintable()):
+    if found.kind == REFUSED and ("\n" in said or len(said) > LONGEST or _OBEYED.search(said)):
         return outcome, f"not one plain line: {said[:200]!r}"
     if found.kind == REFUSED and not re.search(place, said):
         return outcome, f"no place in: {said}"

@@ -458,6 +458,14 @@ def test_damaged_tensors_are_named(run: Path, name: str, error: type[Exception])
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here")
+def test_weights_that_no_memory_can_map(run: Path) -> None:
+    (run / "model" / "weights.safetensors").unlink()
+    (run / "model" / "weights.safetensors").symlink_to("/proc/self/status")
+    with pytest.raises(ModelError, match=r"weights\.safetensors is damaged .*; "):
+        write_report(run)
+
+
 def test_names_that_do_not_match_the_evaluation(run: Path) -> None:
     head = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
     write_json(run / "model" / "model.json", head | {"class_names": ["one"]})

@@ -209,6 +209,6 @@ def _first_filters(path: Path) -> FloatArray | None:
                 if len(shape) == 4 and shape[1] in (1, 3) and 0 not in shape:
                     filters: FloatArray = weights.get_tensor(name)
                     return filters
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}); train again or restore it from a copy") from None
     return None
