@@ -106,6 +106,15 @@ def test_a_few_bytes_do_not_become_gigabytes(tmp_path: Path, monkeypatch: pytest
     tracemalloc.stop()
 
 
+def test_zeros_behind_a_gzip_file_are_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's gzip reads such padding byte by byte, which takes minutes for gigabytes."""
+    monkeypatch.setattr("convolve.formats.idx._PADDING_BYTES", 1000)
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(bytes.fromhex("00000801 00000002 0102")) + bytes(2000))
+    with pytest.raises(FormatError, match="larger than its values unpacked"):
+        read_idx(path)
+
+
 @pytest.mark.skipif("CONVOLVE_DATA" not in os.environ, reason="needs the official MNIST files in $CONVOLVE_DATA/mnist")
 def test_official_mnist_survives_reading_and_writing(tmp_path: Path) -> None:
     folder = Path(os.environ["CONVOLVE_DATA"]) / "mnist"

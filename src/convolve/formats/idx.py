@@ -26,6 +26,7 @@ _PIECE_BYTES = 1 << 20
 _MOST_DIMENSIONS = 64  # the maximum of a numpy array
 # Numbers of images compress about ten times; larger ones come from a file that is made to fill the memory.
 _ALWAYS_BYTES, _MOST_TIMES = 1 << 28, 200
+_PADDING_BYTES = 1 << 20  # behind a gzip file
 _AGAIN = "download or copy the file again"
 
 
@@ -37,20 +38,23 @@ def read_idx(path: str | Path) -> np.ndarray:
     """
     with open_ordinary(path) as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-        most_bytes = max(_ALWAYS_BYTES, (_MOST_TIMES if packed else 1) * raw.seek(0, 2))
+        file_bytes = raw.seek(0, 2)
+        most_bytes = max(_ALWAYS_BYTES, (_MOST_TIMES if packed else 1) * file_bytes)
         raw.seek(0)
         file: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
-            return _read(path, file, most_bytes)
+            return _read(path, file, most_bytes, file_bytes if packed else 0)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             place = f"byte {raw.tell()} of the gzip file"
             raise FormatError(path, place, f"the compressed data is damaged ({error}); {_AGAIN}") from error
 
 
-def _read(path: str | Path, file: io.BufferedIOBase, most_bytes: int) -> np.ndarray:
+def _read(path: str | Path, file: io.BufferedIOBase, most_bytes: int, packed_bytes: int) -> np.ndarray:
     shape, dtype = _read_header(path, file)
     start = 4 + 4 * len(shape)
     expected = math.prod(shape) * dtype.itemsize
+    if packed_bytes > expected + expected // 1000 + _PADDING_BYTES:  # gzip would look through them one by one
+        raise FormatError(path, f"byte {packed_bytes}", f"the file is larger than its values unpacked; {_AGAIN}")
     values = _read_at_most(file, min(expected, most_bytes) + 1)
     if len(values) > most_bytes:
         what = f"more than {most_bytes:,} bytes from so few; if you trust the file, unpack it yourself"
