@@ -91,6 +91,11 @@ def empty_row(path: Path) -> None:
     write_parquet(path, range(6), image=pa.array([{"bytes": None, "path": "/elsewhere.png"}] * 6, struct))
 
 
+def two_columns(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("image", table["image"]), path)
+
+
 BAD = {
     "cut off": (lambda path: path.write_bytes(path.read_bytes()[:700]), ["truncated or damaged", "get it again"]),
     "no Parquet": (lambda path: path.write_bytes(b"PAR1 and text"), ["not a Parquet file"]),
@@ -109,6 +114,7 @@ BAD = {
         lambda path: write_parquet(path, range(6), image=pa.array([{"path": "x"}] * 6)), ["images are bytes"],
     ),
     **({"a pipe": (pipe, ["a regular file"])} if hasattr(os, "mkfifo") else {}),
+    "two columns of images": (two_columns, ["several columns are called image"]),
     "more rows than bytes": (many_rows, ["2,097,152 rows", "get it again"]),
     "images that lie elsewhere": (empty_row, ["row 1", "the row has no image"]),
 }  # fmt: skip

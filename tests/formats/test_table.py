@@ -58,6 +58,12 @@ def test_refusals_name_the_row(name: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+def test_a_cell_that_is_too_long_for_a_name(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"image,label\n" + 5000 * b"\xff" + b",a\n")
+    with pytest.raises(DataError, match="not UTF-8 text"):
+        read_table(tmp_path / "table.csv")
+
+
 def test_the_corpus_is_complete() -> None:
     assert {file.name for file in (CORPUS / "invalid").iterdir()} == {*MESSAGES, "messages.json"}
 

@@ -77,7 +77,7 @@ def _members(path: Path, passed: PassedOver) -> Iterator[Location]:
         with Zip(path) as archive:
             for member in sorted(archive.infolist(), key=lambda member: member.filename):
                 parts = PurePosixPath(member.filename).parts
-                if member.is_dir() or any(map(is_hidden, parts)):
+                if member.is_dir() or not parts or any(map(is_hidden, parts)):
                     continue
                 if takes_for_image(parts[-1], lambda: archive.open(member).read(HEAD_BYTES), passed):  # noqa: B023
                     yield Location(str(path), member.filename)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.atomic import open_ordinary, read_ordinary
+from convolve.atomic import opened, read_ordinary
 from convolve.errors import FormatError, MissingDataError
 
 _MOST_BYTES = 1 << 24  # bytes of a mapping file
@@ -49,14 +49,14 @@ def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _delimiter(path: Path) -> str | None:
-    with open_ordinary(path) as file:
+    with opened(path, MissingDataError) as file:
         first = file.readline(1 << 20).strip()
     return "," if b"," in first and len(first.split()) == 1 else None
 
 
 def _read(path: Path, delimiter: str | None, columns: Sequence[int], dtype: Any) -> NDArray[Any]:
     try:
-        with open_ordinary(path) as file:  # by its name, numpy would unpack it
+        with opened(path, MissingDataError) as file:  # by its name, numpy would unpack it
             found: NDArray[Any] = np.loadtxt(
                 TextIOWrapper(file, "utf-8"), dtype, None, delimiter, usecols=columns, ndmin=2
             )

@@ -102,6 +102,8 @@ def open_parquet(
         for column in (image, label):
             if column not in opened.schema_arrow.names:
                 raise UsageError(f"{path}: {unknown_name('column', column, opened.schema_arrow.names)}")
+            if opened.schema_arrow.names.count(column) > 1:
+                raise FormatError(path, "", f"several columns are called {legible(column)}; write it with one")
         _require_images(path, opened.schema_arrow.field(image).type, image)
         said = features.get(label, {}).get("names")
         own = tuple(map(str, said)) or None if isinstance(said, list) else None

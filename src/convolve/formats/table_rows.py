@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from convolve.atomic import open_ordinary, read_ordinary
+from convolve.atomic import is_there, open_ordinary, read_ordinary
 from convolve.errors import FormatError, MissingDataError
 from convolve.formats.part_names import role_of
 
@@ -52,7 +52,7 @@ def _decoded(path: Path, content: bytes) -> str:
         start = content.rfind(b"\n", 0, error.start) + 1
         line = content[start:].partition(b"\n")[0].decode("utf-8", "surrogateescape")
         cells = [cell for delimiter in _DELIMITERS for cell in _first_row(line, delimiter)]
-        if not any((path.parent / cell).is_file() for cell in cells if _SURROGATE.search(cell)):
+        if not any(is_there(path.parent / cell, is_file=True) for cell in cells if _SURROGATE.search(cell)):
             raise FormatError(path, f"byte {error.start}", "not UTF-8 text; save the table as UTF-8") from None
         return content.decode("utf-8-sig", "surrogateescape")
 
