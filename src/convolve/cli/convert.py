@@ -323,12 +323,12 @@ def _convert_network(
 
     network = load_graph(model, names, overrides)
     parameters = sum(p.numel() for p in network.module.parameters())
-    sides = {"takes": network.inputs, "gives": network.outputs}
+    ports = {"inputs": network.inputs, "outputs": network.outputs}
+    sides = zip(("takes", "gives"), ports.values(), strict=True)
     lines = [
         f"{path}: {parameters:,} parameters; no classifier ({reason})",
-        *(f"{side} {', '.join(f'{name} {shape}' for name, shape in ports.items())}" for side, ports in sides.items()),
+        *(f"{side} {', '.join(f'{name} {shape}' for name, shape in shapes.items())}" for side, shapes in sides),
     ]
-    ports = {"inputs": network.inputs, "outputs": network.outputs}
     done = Answer(lines, {"parameters": parameters, "no_classifier": str(reason), **to_json(ports)})
     if to != "convolve":
         compared = network.export(path)
