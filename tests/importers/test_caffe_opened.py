@@ -167,7 +167,7 @@ def test_what_a_train_val_file_says_of_its_images(tmp_path: Path) -> None:
     assert opened.preprocess_warning and opened.preprocess.scale == 0.5
     assert any("mean image a/mean.binaryproto; give it with --mean" in note for note in opened.architecture.notes)  # type: ignore[union-attr]
     place.write_text(TRAIN_VAL % "scale: 0.5")
-    with pytest.raises(UsageError, match="does not state the shape of its input 'data'; say it with --image-shape"):
+    with pytest.raises(UsageError, match="does not state the shape of its input 'data'; give it with --image-shape"):
         load(pair)
     assert load(pair, PreprocessOverrides(image_shape_CHW=(3, 20, 20))).preprocess.shape_CHW == (3, 20, 20)
 
