@@ -60,8 +60,7 @@ class Loader(Protocol):
         """Whether `path` is a model of this tool, judged by its content rather than its name."""
 
     def read(self, path: Path, overrides: PreprocessOverrides) -> Imported:
-        """The network up to `overrides.output`, a name that the file uses; without it, the network with all its
-        outputs.
+        """The network up to `overrides.output`, a name in the file; without it, with all its outputs.
 
         Raises FormatError with the place for a damaged file, UnsupportedError for what is out of scope, UsageError for
         an unknown output.
@@ -72,8 +71,7 @@ _MOST_BYTES = 1 << 33  # of a model file; image networks of CNTK's and Caffe's t
 
 
 def three_numbers(said: Any) -> tuple[float, ...] | None:
-    """The mean or standard deviation of three color channels, from JSON; None unless it is three numbers that floats
-    can hold."""
+    """Mean or standard deviation of three channels, from JSON; None unless it is three numbers that floats can hold."""
     if not isinstance(said, list) or len(said) != 3 or any(type(number) not in (int, float) for number in said):
         return None
     with suppress(OverflowError):

@@ -28,8 +28,7 @@ LOADERS = Registry("convolve.loaders", _ROWS)
 
 
 def find_loader(path: Path) -> Loader | None:
-    """The first loader that recognizes `path`, or None. Raises ConvolveError if none recognizes it and one cannot be
-    loaded."""
+    """The first loader that recognizes `path`, or None. Raises ConvolveError if none does and one cannot be loaded."""
     failed: ConvolveError | None = None
     for name in LOADERS:
         try:
@@ -64,18 +63,14 @@ def read_third_party(
     graph = image_input(graph, overrides.image_shape_CHW)
     channels, height, _ = graph.inputs[0].shape
     if channels not in (1, 3):
-        raise NoClassifierError(
-            f"{path}: the network takes images of {channels} channels; supported are 1 (gray) and 3 (color)"
-        )
+        raise NoClassifierError(f"{path}: the network takes {channels} channels; images have 1 (gray) or 3 (color)")
     name = imported.name or path.name
     given = _stated(imported, graph, path)
     preset = find_preset(name.rpartition("+")[2], overrides.preset)
     preset = preset or (None if given.known_from else _preset_of_weights(graph))
     fits = preset is not None and preset.input_size in (None, height)
     if overrides.preset and preset and not fits:
-        raise UsageError(
-            f"preset {preset.name} is for images of {preset.input_size} pixels; this network takes {height}"
-        )
+        raise UsageError(f"preset {preset.name} is for images of {preset.input_size} pixels, this network for {height}")
     if preset and fits:
         given = replace(given, **preset.preprocessing)
     if channels == 1 and not given.known_from and any(input_arithmetic(graph)):
@@ -98,8 +93,7 @@ def read_graph(loader: Loader, path: Path, overrides: PreprocessOverrides, outpu
 
 
 def _preset_of_weights(graph: Graph) -> Preset | None:
-    """The preset of a published model, recognized by the weights of its first convolution, whatever the
-    file is called."""
+    """The preset of a published model, recognized by the weights of its first convolution."""
     first = next((node for node in graph.nodes if node.op == "convolution"), None)
     weight = graph.values()[first.inputs[1]] if first else None
     return preset_of_weights(weight.array) if isinstance(weight, Parameter) else None
@@ -129,8 +123,7 @@ def _with_scores(graph: Graph, node: str | None, overrides: PreprocessOverrides)
 
 
 def _stated(imported: Imported, graph: Graph, path: Path) -> Preprocess:
-    """The preprocessing that the file states, completed by what CNTK's reader and Caffe do: BGR order, values in
-    0..255."""
+    """The preprocessing that the file states, completed by CNTK's and Caffe's: BGR order, values in 0..255."""
     channels, height, width = taken = graph.inputs[0].shape
     order: ChannelOrder = "gray" if channels == 1 else "bgr"
     # CNTK's examples cut a square. For other shapes, the whole image is stretched, as Caffe's tools and CNTK's Scale
@@ -215,8 +208,7 @@ def _mean_image(file: str, shape_CHW: Shape) -> NDArray[np.float32]:
 
 
 def class_names(count: int, labels: Path | None, preset: str | None = None) -> tuple[str, ...]:
-    """The class names in the file `labels`, which must be `count`; else those of the preset; else the
-    classes' numbers."""
+    """The `count` class names in the file `labels`; else those of the preset; else the classes' numbers."""
     if labels is None:
         names = presets()[preset].class_names if preset else ()
         return names if len(names) == count else tuple(map(str, range(count)))

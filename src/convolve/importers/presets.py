@@ -83,8 +83,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def find_preset(file: str, name: str | None = None) -> Preset | None:
-    """The preset called `name`; without `name`, that of the published file name `file`, or None. Case does
-    not matter."""
+    """The preset called `name`, or else that of the published file name `file` (in any case), or None."""
     if name is not None:
         return look_up(presets(), name, "preset")
     wanted = Path(file).name.lower()

@@ -239,7 +239,7 @@ class Block:
 
     def _from_outside(self, name: str) -> Text | None:
         """The value of a variable. CNTK replaces variables in the whole text of a block when it enters it, so that the
-        outermost of several values wins, and `key = $key$` passes it on. Variables that only this block has are
+        outermost of several values wins, and `key = $key$` passes it on. Variables of this block alone are
         found, too."""
         outer = self.parent._from_outside(name) if self.parent else None
         return self.find(name, inherit=False) if outer is None else outer
@@ -285,8 +285,7 @@ def _blanks_before_value(string: str, begin: int) -> int:
 
 
 def _value_end(text: Text, begin: int, separators: str = "\n;,") -> int:
-    """Where a value that begins at `begin` ends: at a separator outside of braces and quotes, or at the end of the
-    text."""
+    """Where the value from `begin` on ends: at a separator outside of braces and quotes, or with the text."""
     opened: list[tuple[str, int]] = []
     for match in _MARK.finditer(text.string, begin):
         mark = match[0]

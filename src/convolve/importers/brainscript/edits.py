@@ -1,5 +1,4 @@
-"""Networks made from networks: BS.Network.CloneFunction, BS.Network.Edit, and the properties of nodes that edit
-functions read."""
+"""Networks made from networks: BS.Network.CloneFunction, BS.Network.Edit, and what edit functions read of nodes."""
 
 from __future__ import annotations
 
@@ -30,8 +29,7 @@ def _load(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: st
 
 
 def _clone_function(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: str) -> Value:
-    """A function of as many nodes as `inputs` lists. It returns copies of `outputs` that are computed from its
-    arguments."""
+    """A function of as many nodes as `inputs`. It returns copies of `outputs`, computed from its arguments."""
     inputs, outputs, how = _nodes(evaluator, spot, given["inputs"]), given["outputs"], given["how"]
     if how not in _TREATMENTS:
         raise evaluator.error(spot, unknown_name("value of parameters", str(how), _TREATMENTS))
@@ -60,8 +58,7 @@ def _clone_function(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value]
 
 
 def _copy(evaluator: Evaluator, how: str, path: str, inputs: set[Node]) -> Callable[[Node, list[Item]], Node]:
-    """How a node is copied: with operands of its own; for "constant", neither it nor what it is computed
-    from learns."""
+    """How a node is copied: with new operands; for "constant", neither it nor its operands learn."""
     moved: set[Node] = {*inputs}  # what depends on the arguments
 
     def copy(node: Node, operands: list[Item]) -> Node:
@@ -104,8 +101,7 @@ def _nodes(evaluator: Evaluator, spot: Spot, value: Value) -> list[Node]:
 
 
 def _edit(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: str) -> Value:
-    """The network with each node replaced by what the edit functions return for it, wherever it is read; `roots` are
-    added."""
+    """The network with each node replaced by what the edit functions return for it; `roots` are added."""
     model, roots = given["model"], given["roots"]
     if not isinstance(model, Record):
         raise evaluator.error(spot, f"BS.Network.Edit takes a network, not {kind_of(model)}")

@@ -206,8 +206,7 @@ def _library() -> tuple[Member | Include, ...]:
 
 
 def _join(path: str, name: str) -> str:
-    """The path of `name` inside `path`. A very long path grows no further; if two are then equal, they are numbered
-    later."""
+    """The path of `name` inside `path`. Very long paths grow no further; equal ones are numbered later."""
     if len(path) + len(name) > MAX_PATH:
         return path
     return f"{path}.{name}" if path and name[0] != "[" else path + name
@@ -330,8 +329,7 @@ def _element(self: Evaluator, e: syntax.Element, scope: Scope, path: str) -> Val
 
 
 def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
-    """A network is its record. A node is named by its path; what an object's record makes is named by that record's
-    members."""
+    """A network is its record. A node is named by its path; what an object makes, by its record's members."""
     if e.kind not in ("ComputationNetwork", "ComputationNode", *OBJECTS):
         known = "ComputationNetwork and ComputationNode"
         raise UnsupportedError(f"{e.spot.place}: new {e.kind} is not supported; {known} are")

@@ -69,8 +69,8 @@ class ModelStep:
 @dataclass(frozen=True)
 class EvaluateStep(ModelStep):
     """The mean of each node is reported; without `nodes`, those of all evaluation nodes and criteria. `lines_every`:
-    after how many minibatches a line is logged, 0: never. `epochs`: those whose models a cv action compares (first,
-    step, last)."""
+    after how many minibatches a line is logged, 0: never. `epochs`: first, step and last of those that a cv action
+    compares."""
 
     lines_every: int
     epochs: tuple[int, int, int] | None = None
@@ -172,8 +172,7 @@ class _Job:
             block.find(key)
 
     def read_others(self) -> None:
-        """Read the commands that are not run, too: the keys around them that they read are then known. Their errors are
-        ignored."""
+        """Read the commands that are not run, too, so that their keys are known. Their errors are ignored."""
         others = _Job(self.root, self.folders, self.models)
         others.networks, others.makers, others.edited = self.networks, self.makers, self.edited
         run = {name.lower() for name in self.root.words("command", ("train",))}
@@ -340,8 +339,7 @@ class _Job:
         }  # fmt: skip
 
     def network_of(self, model_path: str) -> Network | None:
-        """The network of the block that trains the model at `model_path` (or of one of its epochs), whether it is run
-        or not."""
+        """The network of the block that trains the model at `model_path` or one of its epochs, run or not."""
         if model_path in self.edited:
             return self.edited[model_path][1]
         blocks = self.blocks_of(model_path)

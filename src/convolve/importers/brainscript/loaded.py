@@ -207,8 +207,7 @@ def inputs_of(evaluator: Evaluator, node: Node) -> list[Item]:
 
 
 def rebuilt(evaluator: Evaluator, wanted: Node, make: Made, done: dict[Node, Node]) -> Node:
-    """What `make` makes of a node and of all that it is computed from, operands first; `done` has what was
-    made so far."""
+    """What `make` makes of a node and of all that it is computed from, operands first; `done` has earlier results."""
     stack, opened = [wanted], set[Node]()
     while stack:
         node = stack[-1]

@@ -75,8 +75,7 @@ class _Lowering:
     # -- parameters ---------------------------------------------------------------------------------------------------
 
     def _dims(self, parameter: Operation) -> Shape:
-        """The fastest axis first, 0 where the size is to be inferred. A column that is only added counts as
-        a vector."""
+        """The fastest axis first, 0 where the size is to be inferred. A column that is only added is a vector."""
         stored: Any = parameter.settings.get("stored")
         if stored and stored.shape is not None:
             return stored.shape[::-1]  # type: ignore[no-any-return]

@@ -37,8 +37,7 @@ Saved = tuple[str, Maker, Spot]  # the path of a model, its nodes, and where the
 
 
 def edited(block: Block, models: Models, note: Callable[[str], None]) -> list[Saved]:
-    """What the scripts at editPath save. Raises FormatError with line and column; `note` is told of commands that only
-    print."""
+    """What the scripts at editPath save. Raises FormatError with line and column; `note` is told what only prints."""
     editor = _Editor(models, macros_of(block), note)
     names = block.text("editPath", inherit=False)
     if not names:

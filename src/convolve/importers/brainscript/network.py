@@ -92,8 +92,7 @@ class Operation:
 class Network:
     """`members`: the nodes with a name of their own; `roles` maps each of ROLES to its nodes.
 
-    `warnings`: sentences about options without meaning. The features of an `interleaved` network have the order (H, W,
-    C) in a text file.
+    `warnings`: sentences about options without meaning. `interleaved`: text files have the features as (H, W, C).
     """
 
     spot: Spot

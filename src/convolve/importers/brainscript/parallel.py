@@ -38,8 +38,7 @@ class Parallel:
     refused: tuple[str, ...] = ()
 
     def for_workers(self, workers: int, epoch_samples: int) -> DistributedSpec:
-        """The fields of a recipe. Raises UsageError if the configuration is for one worker, UnsupportedError for what
-        convolve lacks."""
+        """The fields of a recipe. Raises UsageError if the configuration is for one worker, or UnsupportedError."""
         if not self.enabled or self.method == "none":
             raise UsageError(
                 f"{workers} workers, but the configuration is for one: set parallelTrain=true, with a "

@@ -109,8 +109,7 @@ _KINDS: dict[type, str] = {
 
 
 def failure(spot: Spot, frame: Frame | None, what: str) -> FormatError:
-    """An error at `spot`, inside the calls of `frame`. For a spot in our library, the place is the call
-    that led there."""
+    """An error at `spot`, inside the calls of `frame`. In our library, it is at the call that led there."""
     calls: list[Frame] = []
     while frame is not None:
         calls.append(frame)

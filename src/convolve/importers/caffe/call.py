@@ -36,8 +36,7 @@ class Call(Operands):
     renamed: dict[str, str]
 
     def settings(self, name: str) -> Message:
-        """The layer's block `name`, empty if it is absent. Unknown fields are refused, since they could
-        mean anything."""
+        """The layer's block `name`, empty if it is absent. Unknown fields are refused: they could mean anything."""
         message = self.layer.settings.message(name)
         for words in message.unknown_fields():
             raise UnsupportedError(words)

@@ -141,8 +141,7 @@ class _Lowering:
             self.draft.label(key, layer.name)
 
     def name(self) -> None:
-        """A blob's name is an alias of its last value; a layer's name that is no blob's, of the layer's
-        first output."""
+        """A blob's name is an alias of its last value; another layer name, of the layer's first output."""
         for name, value in self.net.blobs.items():
             if value in self.done:
                 self.draft.call(self.done[value], "", name)

@@ -126,8 +126,7 @@ def _reduction(call: Call) -> str:
 
 
 def _arg_max(call: Call) -> str:
-    """The indices of the largest values along an axis, or the values (out_max_val); without an axis, those
-    of a sample."""
+    """The indices of the largest values (or, with out_max_val, these) along an axis, or else in a sample."""
     settings = call.settings("argmax_param")
     k, values = settings.get("top_k", 1), settings.get("out_max_val", False)
     if "axis" in settings:

@@ -1,5 +1,4 @@
-"""CNTK's Crop: a map is cropped to another one's size, at the file's offset, or where both show the same part of the
-image."""
+"""CNTK's Crop: a map is cropped to another one's size, at the file's offset, or where both show the same place."""
 
 from collections.abc import Sequence
 from fractions import Fraction

@@ -20,8 +20,7 @@ from convolve.importers.cntk.plain import Rule
 
 @dataclass(frozen=True)
 class _Axis:
-    """What the file says about a window along one axis. If `output` is 0, the other fields determine the
-    result's size."""
+    """What the file says about a window along one axis. `output` is the result's size, or 0."""
 
     window: int
     stride: int
@@ -77,8 +76,7 @@ def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
 
 
 def _completed(values: Sequence[Any], window_rank: int, rank: int, fill: Any) -> list[Any]:
-    """`rank` values from fewer: the last one is repeated for the window's other axes, `fill` stands for
-    those beyond."""
+    """`rank` values from fewer: the last one is repeated for the window's axes, `fill` for those beyond."""
     require(1 <= len(values) <= rank, f"{len(values)} values for {rank} axes")
     repeated = [*values, *[values[-1]] * (window_rank - len(values))]
     return [*repeated, *[fill] * (rank - len(repeated))]
@@ -252,8 +250,7 @@ def _batch_normalization(call: Call) -> str:
 
 
 def _variance(call: Call, epsilon: float) -> str:
-    """The variance from the inverse standard deviation in old files, as CNTK computes it: epsilon is added
-    once more."""
+    """The variance from old files' inverse standard deviation; like CNTK, this adds epsilon once more."""
     inverse = call.draft.array(call.operand(4))
     if inverse is None:
         raise UnsupportedError("its statistics are computed, not stored")

@@ -65,8 +65,7 @@ class _Lowering:
             self.block_names.setdefault(model.resolve(uid), []).append(name)
 
     def value(self, wanted: str) -> str:
-        """The key of a value, after all that it needs. Our own stack: a model may be deeper than Python's recursion
-        limit."""
+        """The key of a value, after all that it needs. Our own stack: a model may be deeper than Python's."""
         wanted = self.model.resolve(wanted)
         stack, opened = [wanted], set()
         while stack:

@@ -171,8 +171,7 @@ class _Model:
             self.functions |= dict.fromkeys(outputs, function)
 
     def block(self, uid: str, record: Record, attributes: Record) -> tuple[str, tuple[str, ...]]:
-        """The operation that stands for the whole block, and its operands; "" if what is inside the block
-        is computed."""
+        """The operation that stands for the whole block, and its operands; "" if its inside is computed."""
         keys, values = self.arguments(record)
         name = record.get("block_function_op_name", str, "")
         if name in BLOCKS and len(values) == 1 and BLOCKS[name] <= attributes.values.keys():

@@ -52,8 +52,7 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class AsItIs:
-    """What is needed to run a model in onnxruntime. `content`: a path, or bytes; `preprocess`: all fields of
-    `Preprocess`."""
+    """What is needed to run a model in onnxruntime. `content`: a path or bytes; `preprocess`: all of `Preprocess`."""
 
     content: str | bytes
     preprocess: dict[str, Any]
@@ -62,8 +61,7 @@ class AsItIs:
 
 
 def _open(path: Path) -> Opened:
-    """Parse the model at `path`. Raises FormatError, UnsupportedError, and ModelError for damaged metadata
-    of our own."""
+    """Raises FormatError, UnsupportedError, and ModelError for damaged metadata of our own."""
     files = Files(path)
     found = model.parse(files.model(), path, files.file)
     said = stated(found, files)
@@ -71,8 +69,7 @@ def _open(path: Path) -> Opened:
 
 
 def _without_scaling(opened: Opened) -> OnnxModel:
-    """The model without what scales images of any size in our own files: its input is the value with the network's
-    size."""
+    """The model without what scales images of any size in our files: its input then has the network's size."""
     found, said = opened.model, opened.stated
     if not _is_any_size(opened):
         return found

@@ -231,8 +231,7 @@ class Call:
         return self.reshaped(tensor.key, (*dims[:place], *(1,) * len(where.parts), *dims[place + 1 :]))
 
     def shaped(self, tensor: Tensor, target: Sequence[int]) -> Tensor:
-        """`tensor` in another shape of the file, without -1 and 0. The size that is a multiple of BATCH is the batch
-        axis."""
+        """`tensor` in another shape of the file, without -1 and 0. A multiple of BATCH marks the batch axis."""
         found = [axis for axis, size in enumerate(target) if size and size % BATCH == 0]
         if not found:
             return Tensor(self.reshaped(tensor.key, tuple(target)), None)

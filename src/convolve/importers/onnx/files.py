@@ -1,7 +1,6 @@
 """Where an ONNX model is: in a file, in a folder that a tool wrote, or in a downloaded archive.
 
-Lobe and Azure Custom Vision put model.onnx into a folder with their description of it; Custom Vision delivers that
-folder as a zip.
+Lobe and Azure Custom Vision put model.onnx into a folder with their description of it; Custom Vision zips it.
 """
 
 import zipfile
@@ -37,8 +36,7 @@ class Files:
         return self.path / MODEL if self.path.is_dir() else self.path if self.folder else None
 
     def place(self, name: str) -> Path:
-        """The path of a file that belongs to the model; repositories for transformers.js have their models in a
-        subfolder onnx."""
+        """A file that belongs to the model; repositories for transformers.js have models in a subfolder onnx."""
         folder = self.folder or self.path
         above = folder.parent / name
         return above if folder.name == "onnx" and not (folder / name).exists() and above.exists() else folder / name

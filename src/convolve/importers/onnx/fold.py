@@ -74,8 +74,7 @@ _KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", 
 
 
 def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[str, int]) -> list[Constant]:
-    """The results of a node whose operands are constants. Raises GraphError if they are too large or do not fit
-    together."""
+    """The results of a node whose operands are constants. Raises GraphError if they are too large or do not fit."""
     arrays = [operand.array for operand in operands if operand is not None]
     try:
         size = FOLDS[node.op](node, arrays)
@@ -101,8 +100,7 @@ def _same_weight(operands: Sequence[Constant | None]) -> tuple[str, bool]:
 
 
 def _standardized(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Weight standardization, which some networks do at each run: a batch normalization in training mode, of a
-    constant."""
+    """Weight standardization at each run: a batch normalization in training mode, of a constant."""
     x, scale, bias = arrays[:3]
     require(bool(node.attributes.get("training_mode", 0)) and x.ndim >= 2, "it normalizes constants in an unknown way")
     axes, shape = (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))

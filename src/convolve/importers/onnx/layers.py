@@ -63,8 +63,7 @@ def _matmul(call: Call) -> Tensor:
 
 
 def _matrix_product(call: Call, a: Tensor, b: Tensor) -> tuple[str, Tensor]:
-    """The product along the last two axes, for each index of the others; the batch axis is one of those, or
-    the rows."""
+    """The product along the last two axes, for each index of the others; the batch is one of them, or the rows."""
     ranks = [len(call.dims(value)) for value in (a, b)]
     require(min(ranks) >= 2, "both operands need two axes")
     if b.axis is None and a.axis == ranks[0] - 2:  # the batch axis is that of the rows
@@ -256,8 +255,7 @@ def _resize_settings(call: Call) -> dict[str, Any]:
 
 
 def _along(call: Call, x: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
-    """The (wanted, size) matrix times x, along one axis of the file. A matrix that only picks cells becomes
-    a gather."""
+    """The (wanted, size) matrix times x, along an axis of the file. If it only picks cells, it is a gather."""
     place, rank = call.place(x, axis), len(call.draft.shape(x.key))
     if np.array_equal(np.sort(matrix, axis=1)[:, :-1], np.zeros_like(matrix[:, 1:])) and np.all(matrix.max(1) == 1):
         return call.like(x, call.add("gather", x.key, axis=place, indices=tuple(matrix.argmax(1).tolist())))

@@ -212,8 +212,7 @@ class _Lowering:
         )  # fmt: skip
 
     def name(self, node: OnnxNode) -> str:
-        """The layer's name: of the output that it computes, where there are several; else of its weight; else of the
-        node."""
+        """The layer's name: of its output, where the model has several; else of its weight; else of the node."""
         heads = {port.name for port in self.model.outputs} if len(self.model.outputs) > 1 else set()
         if head := next((name for name in node.outputs if name in heads), ""):
             return head

@@ -116,8 +116,7 @@ def _max_pool(call: Call) -> tuple[Value, ...]:
 
 
 def _average_pool(call: Call) -> Tensor:
-    """The divisor counts the cells of the image and, with count_include_pad, of its padding, but none that ceil_mode
-    adds."""
+    """The divisor counts the image's cells and, with count_include_pad, its padding's, but none of ceil_mode's."""
     x, windows = call.image(), _windows(call, call.image())
     dilation, upper, beyond = (windows.pop(name) for name in ("dilation", "upper", "beyond"))
     counts_padding, key = bool(call.attributes.get("count_include_pad", 0)), x.key

@@ -42,8 +42,7 @@ MAX_DEPTH = 6  # of dictionaries around a state_dict: {"model": {"module": {...}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network from a checkpoint. `origin`: which part of the file was read; `first`: the weights of the
-    first layer."""
+    """A network from a checkpoint. `origin`: which part of the file was read; `first`: its first weights."""
 
     module: nn.Module
     spec: NetworkSpec
@@ -62,8 +61,7 @@ def is_pytorch(path: Path) -> bool:
 def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
     """The network in a checkpoint, with the preprocessing that was published for its architecture.
 
-    Raises UnsupportedError for an unknown architecture, and ModelError where `overrides.arch` does not fit the
-    checkpoint.
+    Raises UnsupportedError for an unknown architecture, ModelError where `overrides.arch` does not fit.
     """
     if is_published(str(path)):
         return _published(str(path))
@@ -180,8 +178,7 @@ def _sizes(made: Architecture, found: Shapes) -> tuple[int, int]:
 
 
 def _plan(wanted: Shapes, found: Shapes, is_ordered: bool) -> dict[str, str] | str:
-    """Name in the network -> name in the file: each tensor is used once, each parameter filled once. Else why it does
-    not fit."""
+    """Name in the network -> name in the file: each is used or filled exactly once. Else why it does not fit."""
     ours, theirs = ([name for name in names if not name.endswith(COUNTER)] for names in (wanted, found))
     if {*ours} != {*theirs} and is_ordered and [wanted[name] for name in ours] == [found[name] for name in theirs]:
         pairs = [*zip(ours, theirs, strict=True)]

@@ -14,8 +14,7 @@ _MOST_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Config:
-    """`architecture`: timm's name of the network. `published`: its preprocessing, None where the file does not state
-    it."""
+    """`architecture`: timm's name of the network. `published`: its preprocessing, None if it is not stated."""
 
     architecture: str = ""
     published: Published | None = None

@@ -19,8 +19,7 @@ MINIBATCH_SIZE = 256.0  # the default of CNTK's trainer
 class Maker:
     """`nodes`: all nodes made so far, under CNTK's names; `roles` maps each of ROLES to its nodes.
 
-    `warnings`: sentences about options without meaning. `interleaved`: text files have the network's images in the
-    order (H, W, C).
+    `warnings`: sentences about options without meaning. `interleaved`: text files have its images as (H, W, C).
     """
 
     def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:

@@ -294,8 +294,7 @@ class Ndl:
         return call.spot.error(unknown_name("function or macro", name, [*_FUNCTIONS, *self._macros]))
 
     def _option(self, given: Word | Items, scope: Scope) -> Found:
-        """The value of an optional argument: of a variable of this name, if there is one, else of the argument's own
-        text."""
+        """The value of an optional argument: of a variable of this name, if there is one, else its own."""
         if isinstance(given, Items):
             return self._value(given, scope, "")
         if given.quoted:
@@ -348,8 +347,7 @@ class Ndl:
         return found[0] if found and library not in _NO_IMAGES else ""
 
     def _serve_each_place(self, values: Sequence[Value]) -> None:
-        """In HWC, channels come first (fastest), so that a column could be added to an image; here it becomes the third
-        axis."""
+        """In HWC, channels are the fastest axis: a column could be added to an image. Here it gets the third axis."""
         for node in values:
             if isinstance(node, Node) and node.operation == "Parameter" and node in self._columns:
                 assert isinstance(node.attributes, dict)  # made by the library
