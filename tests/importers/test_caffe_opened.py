@@ -203,5 +203,7 @@ def test_refusals(pair: str, pictures: Path, tmp_path: Path, convolve: Convolve)
     assert_refused(
         convolve("show", f"{tmp_path}/odd.prototxt+{caffemodel_}"), 4, "line 3, column 7", "(LSTM) is not supported"
     )
-    assert_refused(convolve("predict", pair, pictures, "--preset", "bvlc-alexnet"), 2, "227 pixels, this network for 20")
+    assert_refused(
+        convolve("predict", pair, pictures, "--preset", "bvlc-alexnet"), 2, "227 pixels, this network for 20"
+    )
     assert_refused(convolve("predict", pair, pictures, "--mean", "no.binaryproto"), 3, "give a binaryproto file")

@@ -91,19 +91,19 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
     "an unknown layer": (UnsupportedError, r"line 2, .* layer 'l' \(SPP\) is not supported; choose", layer("SPP")),
     "stochastic pooling": (UnsupportedError, "stochastic pooling", layer(
         "Pooling", "pooling_param { pool: STOCHASTIC }")),
-    "statistics of the batch": (UnsupportedError, "is not supported: it normalizes by the statistics of the current batch", layer(
+    "statistics of the batch": (UnsupportedError, "not supported: .* statistics of the current batch", layer(
         "BatchNorm", "batch_norm_param { use_global_stats: false }")),
     "along the batch": (UnsupportedError, "works along the batch axis", layer("Softmax", "softmax_param { axis: 0 }")),
     "the batch reshaped": (UnsupportedError, "changes the batch axis", layer(
         "Reshape", "reshape_param { shape { dim: 3 dim: -1 } }")),
     "windows behind the image": (UnsupportedError, "the last window begins behind the image", layer(
         "Pooling", "pooling_param { kernel_size: 1 stride: 6 }")),
-    "no kernel": (FormatError, r"layer 'l' \(Pooling\) is invalid: 0 values of kernel_size for 2 axes", layer("Pooling")),
+    "no kernel": (FormatError, r"layer 'l' \(Pooling\) is invalid: 0 values of kernel_size", layer("Pooling")),
     "a window of nothing": (FormatError, "the window 0", layer("Pooling", "pooling_param { kernel_size: 0 }")),
     "padding beyond the window": (FormatError, "padding 3", layer(
         "Pooling", "pooling_param { kernel_size: 3 pad: 3 }")),
     "an even response": (FormatError, "local_size is 4, but must be odd", layer("LRN", "lrn_param { local_size: 4 }")),
-    "groups": (FormatError, "3 channels cannot be split into 2 groups", layer("Convolution", f"convolution_param {{ {CONV} group: 2 }}")),
+    "groups": (FormatError, "into 2 groups", layer("Convolution", f"convolution_param {{ {CONV} group: 2 }}")),
     "no groups": (FormatError, "3 channels cannot be split into 0 groups", layer(
         "Convolution", f"convolution_param {{ {CONV} group: 0 }}")),
     "a huge image": (FormatError, "numbers per sample are refused", 'input: "x" input_dim: [1, 3, 99999, 99999] '
@@ -120,7 +120,7 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
     "bottoms": (FormatError, "SUM does not fit the shapes", layer("Eltwise")),
     "a crop beyond": (FormatError, r"slice 5:15:1 of 10", layer(
         "Crop", 'bottom: "x" crop_param { axis: 3 offset: 5 }')),
-    "only labels": (FormatError, "everything that it computes needs labels", HEAD + 'layer { type: "Silence" bottom: "x" }'),
+    "only labels": (FormatError, "that it computes needs labels", HEAD + 'layer { type: "Silence" bottom: "x" }'),
 }  # fmt: skip
 
 
@@ -131,7 +131,9 @@ def test_fields_and_layers(case: str) -> None:
 
 
 def test_what_is_no_prototxt() -> None:
-    with pytest.raises(FormatError, match=r"byte \d+: this is not text; give net\.prototxt\+net\.caffemodel, in this order"):
+    with pytest.raises(
+        FormatError, match=r"byte \d+: this is not text; give net\.prototxt\+net\.caffemodel, in this order"
+    ):
         caffe.parse(GOOD, CASE.text.encode())
     with pytest.raises(FormatError, match="more than 4194304 bytes, too many for a prototxt"):
         caffe.parse(b" " * 2**22 + b" ", GOOD)
@@ -183,7 +185,7 @@ WEIGHTS: dict[str, tuple[type[ConvolveError], str, bytes]] = {
     "no shape": (FormatError, r"a blob of shape \(0, 0, 0, 0\) holds 4 numbers", model(FLOATS)),
     "a negative size": (FormatError, r"a blob cannot have the shape \(-1,\)", model(shape(2**64 - 1) + FLOATS)),
     "many axes": (FormatError, "a blob has more than 32 axes", model(shape(*[1] * 40) + FLOATS)),
-    "half a number": (FormatError, "5 bytes cannot hold numbers of 4 bytes each", model(shape(1) + message(5, b"12345"))),
+    "half a number": (FormatError, "5 bytes cannot hold numbers of 4 bytes", model(shape(1) + message(5, b"12345"))),
     "floats and doubles": (FormatError, "holds 4 numbers", model(shape(4) + FLOATS + message(8, bytes(32)))),
     "in pieces": (FormatError, "in more than 16 pieces", model(shape(80) + FLOATS * 20)),
     "a name in latin-1": (FormatError, "not UTF-8", model(WEIGHT, name="l") + message(100, message(1, b"\xe9"))),

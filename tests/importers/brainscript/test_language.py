@@ -146,7 +146,9 @@ def test_errors_tell_the_chain_of_calls() -> None:
         "t.bs: line 2, column 18: unknown name 'nope'; did you mean 'None'? "
         "(in inner, called at line 3; in outer, called at line 4)"
     )
-    with pytest.raises(FormatError, match=r"^t\.bs: line 2, column 2: LayerStack: - is not defined for a string and a number"):
+    with pytest.raises(
+        FormatError, match=r"^t\.bs: line 2, column 2: LayerStack: - is not defined for a string and a number"
+    ):
         value("{ a =\n LayerStack {'x', i => i} }.a")
 
 

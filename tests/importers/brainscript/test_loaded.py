@@ -148,7 +148,7 @@ def test_links_are_replaced_in_an_edited_network(dense: Path) -> None:
         ("{ b = MODEL ; z = BS.Network.CloneFunction (b.x, b.pooled, parameters = 'no') (b.x) }", "of parameters 'no'"),
         ("{ b = MODEL ; z = BS.Network.CloneFunction (b.x, b.pooled) (3) }", "takes nodes of the network"),
         ("{ b = MODEL ; z = BS.Network.CloneFunction (b.x, 3) (b.x) }", "outputs of a cloned function are nodes"),
-        ("{ b = MODEL ; z = BS.Network.CloneFunction (b.x, b.pooled) (b.x, b.x) }", "takes 1 arguments (x0), but got 2"),
+        ("{ b = MODEL ; z = BS.Network.CloneFunction (b.x, b.pooled) (b.x, b.x) }", "1 arguments (x0), but got 2"),
         ("{ z = BS.Network.Edit (1, 2, 3).z }", "Edit: BS.Network.Edit takes a network, not a number"),
         ("{ z = BS.Network.Edit (MODEL, 3, [||]).z }", "an edit function must take one node"),
         ("{ z = BS.Network.Edit (MODEL, (n => 3), [||]).z }", "an edit function must return a node, not a number"),

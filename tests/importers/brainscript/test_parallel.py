@@ -83,7 +83,11 @@ def test_blocks(method: str, settings: str, expected: DistributedSpec, tmp_path:
     ("method", "settings", "message"),
     [
         ("DataParallelASGD", "", "asynchronous SGD is not supported"),
-        ("DataParallelSGD", "DataParallelSGD = { gradientBits = 1:8 }", "anything but one change, from 32 bits, is not supported"),
+        (
+            "DataParallelSGD",
+            "DataParallelSGD = { gradientBits = 1:8 }",
+            "anything but one change, from 32 bits, is not supported",
+        ),
         (
             "DataParallelSGD",
             "DataParallelSGD = { useBufferedAsyncGradientAggregation = true }",
