@@ -220,3 +220,14 @@ def test_nothing_is_written_where_data_does_not_fit(tmp_path: Path, monkeypatch:
     with pytest.raises(ZeroDivisionError):
         write_ctf(tmp_path / "a.ctf", np.array([0, 1]), pixels_ND, 3)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("first", ["|f 1 2 |l 0 1 0\n", "7 |f 1 2 |l 0 1 0\n"])
+def test_a_line_without_end_is_refused_where_it_begins(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ctf, "_PIECE_BYTES", 20)
+    monkeypatch.setattr(ctf, "_LONGEST_LINE", 100)
+    (tmp_path / "a.ctf").write_text(first + 500 * "\0", encoding="utf-8")
+    with pytest.raises(FormatError, match=r"byte 1[68]: a line of more than"):
+        list(iter_ctf(tmp_path / "a.ctf", [F2, L3]))

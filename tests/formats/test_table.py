@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from convolve.data.options import DataOptions
 from convolve.data.sources.table import open_table
-from convolve.errors import DataError, UsageError
+from convolve.errors import DataError, FormatError, MissingDataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.table import Columns, read_table
 from convolve.formats.table_rows import read_header, read_rows
@@ -199,3 +200,18 @@ def test_addresses_of_files(images: Path) -> None:
     shutil.copy(images / "img" / "1.png", file)
     (images / "t.csv").write_text(f"path,label\n{file.as_uri()},cat\n")
     assert open_table(images / "t.csv").file(0) == str(file)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_line_that_is_too_long(name: str, tmp_path: Path) -> None:
+    first = "image,label\n0.png,cat\n" if name == "a.csv" else '{"image": "0.png"}\n{"image": "1.png"}\n'
+    (tmp_path / name).write_text(first + (17 << 20) * "\0", encoding="utf-8")
+    with pytest.raises(FormatError, match="line 3: more than"):
+        read_table(tmp_path / name)
+
+
+def test_a_table_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("image,label\n0.png,cat\n", encoding="utf-8")
+    os.truncate(tmp_path / "a.csv", 2 << 30)
+    with pytest.raises(MissingDataError, match="at most"):
+        read_table(tmp_path / "a.csv")

@@ -1,4 +1,4 @@
-"""Dropout and random numbers, drawn as CNTK draws them on a processor."""
+"""Dropout and random numbers, drawn as CNTK does on a CPU."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from convolve.models.cntk_values import dropped
 
 
 class Dropout(nn.Module):
-    """CNTK's masks: an element is kept where its fraction is above the rate. The stream goes on from pass to pass,
-    whatever module runs it."""
+    """CNTK's masks: an element is kept if its random fraction is above the rate. The stream continues from pass to
+    pass, whichever module runs."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.node = node
 
     def __deepcopy__(self, memo: Any) -> Dropout:
-        """The node leads to the whole network, which nobody wants to copy."""
+        """No copy: the node leads to the whole network."""
         copy = Dropout(self.node)
         return copy.train(self.training)
 
@@ -35,7 +35,7 @@ class Dropout(nn.Module):
 
 
 def _stream(node: Node, count: int) -> Draws:
-    """The stream of a node, about to be asked for so many numbers. Files hold how many there were: its place."""
+    """The stream of a node, of which `count` numbers are drawn next. Files hold how many were drawn before."""
     skip = node.attributes.get("rngOffset", 0)
     if node.state is None:
         node.state = Draws(node.attributes["rngSeed"])
@@ -65,11 +65,11 @@ def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
     return np.asarray(found).reshape(shape)
 
 
-_TRIALS = 10  # by which CNTK finds how many draws a sample without repetition takes
+_TRIALS = 10  # with which CNTK estimates how many draws a sample without repetition takes
 
 
 def _sampled(node: Node, state: Draws, shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Classes as vectors, or how often each is expected."""
+    """Classes as one-hot vectors, or how often each is expected."""
     weights, count = node.inputs[0].value.reshape(-1).astype(np.float64), node.attributes["numSamples"]  # type: ignore[attr-defined]
     sums, repeat = np.cumsum(weights), node.attributes["allowDuplicates"]
     if node.op == "RandomSample":
@@ -81,7 +81,7 @@ def _sampled(node: Node, state: Draws, shape: tuple[int, ...]) -> NDArray[np.flo
 
 
 def _classes(state: Draws, sums: NDArray[np.float64], count: int, repeat: bool) -> tuple[list[int], int]:
-    """(classes, how many were drawn for them): without repetition, what is there already is drawn again."""
+    """(classes, number of draws): without repetition, a class that was already drawn is drawn again."""
     found: list[int] = []
     tries = 0
     while len(found) < count:

@@ -5,6 +5,7 @@ The grammar, with everything that CNTK accepts and refuses, is in `ctf_grammar`;
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from convolve.errors import DataError, FormatError, UsageError
 from convolve.formats.ctf_fast import parse_regular_lines
 from convolve.formats.ctf_grammar import Samples, SequenceParser, StreamSpec
 
-__all__ = ["CtfBlock", "OtherDtypeError", "StreamSpec", "iter_ctf", "read_ctf", "write_ctf"]
+__all__ = ["CtfBlock", "OtherDtypeError", "StreamSpec", "iter_ctf", "lines_in_pieces", "read_ctf", "write_ctf"]
 
 _PIECE_BYTES = 1 << 18  # a few MiB of arrays; larger pieces were not faster
+_LONGEST_LINE = 1 << 28  # bytes: the pixels of an image of 4,700 x 4,700 in color
 _BLOCK_VALUES = 1 << 22  # short lines can stand for long sparse vectors
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ID_DIGITS = 20  # of 2**64
@@ -69,7 +71,7 @@ def iter_ctf(
     with open_ordinary(path) as file:
         number, has_ids = _start(path, file, skip_sequence_ids)
         for block in (
-            reader.blocks(_sequences_by_id(path, file, number)) if has_ids else _each_line(reader, file, number)
+            reader.blocks(_sequences_by_id(path, file, number)) if has_ids else _each_line(reader, path, file, number)
         ):
             empty = False
             yield block
@@ -152,7 +154,7 @@ def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[i
         raise FormatError(path, "byte 0", "this is UTF-16 text; save it as ASCII or UTF-8")
     file.seek(3 if head == _BYTE_ORDER_MARK else 0)
     number, position = 1, file.tell()
-    while (line := file.readline()).isspace():
+    while (line := file.readline(_LONGEST_LINE)).isspace():
         number, position = number + 1, file.tell()
     content = line.lstrip()
     if not content:
@@ -166,9 +168,24 @@ def _start(path: str | Path, file: BinaryIO, skip_sequence_ids: bool) -> tuple[i
     return number, has_ids
 
 
-def _each_line(reader: _Reader, file: BinaryIO, first_line: int) -> Iterator[CtfBlock]:
+def lines_in_pieces(path: str | Path, file: BinaryIO) -> Iterator[list[bytes]]:
+    """The lines of `file` from where it stands, with their ends, some at a time; `path` is for errors.
+
+    Raises `FormatError` at a line so long that the file must be damaged, before it takes all memory.
+    """
+    while content := file.read(_PIECE_BYTES):
+        if not content.endswith(b"\n"):
+            content += file.readline(_LONGEST_LINE)
+        if len(content) > _LONGEST_LINE and not content.endswith(b"\n"):
+            start = file.tell() - len(content) + content.rfind(b"\n") + 1
+            what = f"a line of more than {_LONGEST_LINE >> 20} MiB: the file is damaged, or no CTF file; get it again"
+            raise FormatError(path, f"byte {start}", what)
+        yield io.BytesIO(content).readlines()
+
+
+def _each_line(reader: _Reader, path: str | Path, file: BinaryIO, first_line: int) -> Iterator[CtfBlock]:
     """Every line is a sequence of its own."""
-    while lines := file.readlines(_PIECE_BYTES):
+    for lines in lines_in_pieces(path, file):
         block = reader.regular_block(lines, first_line)
         texts = (_Text(number, [line]) for number, line in enumerate(lines, first_line))
         yield from reader.blocks(texts) if block is None else [block]
@@ -179,7 +196,7 @@ def _sequences_by_id(path: str | Path, file: BinaryIO, first_line: int) -> Itera
     """Consecutive lines with the same id, or without one, form a sequence."""
     current = b""
     text = _Text(first_line, [], 0)
-    for number, line in enumerate(file, first_line):
+    for number, line in enumerate(chain.from_iterable(lines_in_pieces(path, file)), first_line):
         match = _SEQUENCE_ID.match(line)
         key = match[1].lstrip(b"0") if match else current
         if len(key) > _ID_DIGITS or (len(key) == _ID_DIGITS and int(key) >= 1 << 64):

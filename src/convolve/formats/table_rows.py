@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ Rows = Iterator[tuple[int, list[str]]]  # (number, cells) of each
 
 _DELIMITERS = ",;\t"
 _HEAD = 1 << 16  # characters, within which the header ends
+_MOST_BYTES = 1 << 30
+_LONGEST_LINE = 1 << 24  # characters
+_LINE = re.compile(rf"[^\r\n]{{1,{_LONGEST_LINE}}}+(?:\r\n?|\n)?|\r\n?|\n")
 _IMAGE = re.compile(r".\.(avif|bmp|gif|heic|jfif|jp2|jpe|jpe?g|p[bgnp]m|png|tiff?|webp)\Z", re.IGNORECASE)
 _SURROGATE = re.compile("[\udc80-\udcff]")  # what a byte that is not UTF-8 becomes
 _BETWEEN = re.compile(r"[\s,]*")  # two objects of a JSON list
@@ -34,7 +37,7 @@ def read_rows(path: Path, is_known: Callable[[str], bool]) -> tuple[list[str], R
     If the first row has no known name, it can be data (`a.jpg,cat` or `train,a.jpg,cat`), and the table has no header.
     """
     try:
-        content = read_ordinary(path)
+        content = read_ordinary(path, _MOST_BYTES)
     except OSError as error:
         raise MissingDataError(f"{path}: cannot be read ({error.strerror}); it should be a table of images") from None
     text = _decoded(path, content)
@@ -66,7 +69,7 @@ def read_header(path: Path) -> list[str]:
         return []
     if text.startswith(("{", "[")):
         with suppress(ValueError, RecursionError, IndexError):
-            _, found = next((_list if text.startswith("[") else _lines)(text), (0, None))
+            _, found = next(_list(text) if text.startswith("[") else _objects(text.split("\n")), (0, None))
             return list(found) if isinstance(found, dict) else []
     return max((_first_row(text, delimiter) for delimiter in _DELIMITERS), key=len)
 
@@ -95,7 +98,7 @@ def _first_row(text: str, delimiter: str) -> list[str]:
 
 def _csv_rows(path: Path, text: str, delimiter: str) -> Rows:
     """Each row that is not empty, and the number of its first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(path, text), delimiter=delimiter, strict=True)
     line = 1
     try:
         for row in reader:
@@ -111,7 +114,7 @@ def _json(path: Path, text: str, is_list: bool) -> tuple[list[str], Rows]:
     objects: list[tuple[int, dict[str, Any]]] = []
     number = 0
     try:
-        for number, found in _list(text) if is_list else _lines(text):
+        for number, found in _list(text) if is_list else _objects(_lines(path, text)):
             if not isinstance(found, dict):
                 raise FormatError(path, f"{row_word(path)} {number}", f"{_OBJECTS}; got {str(found)[:40]!r}")
             objects.append((number, found))
@@ -135,10 +138,18 @@ def _after(text: str, at: int) -> int:
     return found.end() if found else at
 
 
-def _lines(text: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):
+def _objects(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             yield number, json.loads(line)
+
+
+def _lines(path: Path, text: str) -> Iterator[str]:
+    """Each line with its end. Raises `FormatError` at one so long that it is none, before it takes memory again."""
+    for number, found in enumerate(_LINE.finditer(text), 1):
+        if found.end() - found.start() == _LONGEST_LINE:
+            raise FormatError(path, f"line {number}", "more than 16 million characters; is this a table?")
+        yield found[0]
 
 
 def _cell(value: Any) -> str:

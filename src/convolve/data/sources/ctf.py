@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from convolve.atomic import open_ordinary
 from convolve.data.cntk_order import chunks_by_bytes
 from convolve.data.sources.source import ArraySource, OnFault
 from convolve.errors import DataError, FormatError, UnsupportedError
-from convolve.formats.ctf import CtfBlock, OtherDtypeError, StreamSpec, read_ctf
+from convolve.formats.ctf import CtfBlock, OtherDtypeError, StreamSpec, lines_in_pieces, read_ctf
 from convolve.formats.ctf_fast import parse_regular_lines
 from convolve.formats.ctf_grammar import SequenceParser
 
 # Legend: N samples, K classes, C channels, H rows, W columns, L lines, D values of a stream.
 
-_PIECE_BYTES = 1 << 18
 _STREAM = re.compile(rb"\|([!-{}~\x7f]+)([^|\r\n]*)")
 _WHOLE = re.compile(rb"[0-9: \t]*")
 _FIRST_LINES = 20  # of a CTF file, which tell how many values a line should have
@@ -168,7 +167,7 @@ def first_streams(path: Path) -> list[StreamSpec] | None:
     counts: dict[bytes, Counter[int]] = {b"labels": Counter(), b"features": Counter()}
     whole = Counter[bool]()
     with open_ordinary(path) as file:
-        for line in islice(file, _FIRST_LINES):
+        for line in islice(chain.from_iterable(lines_in_pieces(path, file)), _FIRST_LINES):
             for name, values in _STREAM.findall(line):
                 if name in counts:
                     counts[name][len(values.split())] += 1
@@ -191,7 +190,7 @@ def _sparse(path: Path, stream: StreamSpec) -> StreamSpec:
 
 def _found(path: Path, values: re.Pattern[bytes]) -> Iterator[bytes]:
     with open_ordinary(path) as file:
-        while lines := file.readlines(_PIECE_BYTES):
+        for lines in lines_in_pieces(path, file):
             yield from (text for line in lines for text in values.findall(line))
 
 
@@ -199,7 +198,7 @@ def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[b
     """(number of the first, lines) in pieces. A last line without its end is a finding, and left out."""
     number = 1
     with open_ordinary(path) as file:
-        while lines := file.readlines(_PIECE_BYTES):
+        for lines in lines_in_pieces(path, file):
             if not lines[-1].endswith(b"\n"):
                 lines.pop()
                 place = f"{path}: line {number + len(lines)}"
