@@ -208,7 +208,7 @@ def _columns(block: Block, refuse: Refuse) -> _Source:
         classes=classes, label_dim=dim,
         mapping=label.file("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
     )  # fmt: skip
-    if label.text("file", columns.file) != columns.file:
+    if (label.file("file") or columns.file) != columns.file:
         refuse(label, "file", "a separate file of labels")
     return _Source((), columns, features[0], labels[0], columns.classes or dim)
 
