@@ -1,5 +1,7 @@
 """Operations at their edges, as the real CNTK 2.7 answered: open sizes, gradients, axes of the batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -163,3 +165,13 @@ def test_a_grouped_convolution_does_not_pad_its_channels() -> None:
     with pytest.raises(NotImplementedError, match=r"auto_padding=\[False, True, True\]"):
         C.convolution(kernel, x, groups=16)
     assert C.convolution(kernel, x, groups=16, auto_padding=[False, True, True]).shape == (16, 8, 8)
+
+
+@pytest.mark.parametrize("reduced", [C.reduce_sum, C.reduce_mean, C.reduce_log_sum_exp, C.argmax, C.argmin])
+def test_a_reduction_over_all_static_axes_is_a_scalar(reduced: Any) -> None:
+    x = C.input_variable((3, 4))
+    for axis in (None, C.Axis.all_static_axes()):
+        found = reduced(x, axis)
+        assert found.shape == ()
+        assert found.eval({x: np.ones((2, 3, 4), np.float32)}).shape == (2,)
+    assert reduced(x, 0).shape == (1, 4)
