@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,14 +47,14 @@ def choose(root: Variable, given: feeding.Minibatch) -> Precision:
     return chosen
 
 
-def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, training: bool) -> list[Tensor]:
-    """`running.passed` in this precision; the outputs are fp32 numbers."""
+def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, trainer: Any) -> list[Tensor]:
+    """`running.passed` for a step of the trainer, in this precision; the outputs are fp32 numbers."""
     if precision.name == "fp32":
-        return running.passed(outputs, given, training)
+        return running.passed(outputs, given, training=True, owner=trainer)
     for each in given.values():
         if each.tensor.ndim == 4:
             last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # of single maps, too
             each.tensor = last.copy_(each.tensor)
     with precision.autocast(devices.used()):
-        found = running.passed(outputs, given, training)
+        found = running.passed(outputs, given, training=True, owner=trainer)
     return [tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in found]

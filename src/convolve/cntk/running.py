@@ -122,9 +122,13 @@ class BackPropState:
 
 
 def passed(
-    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None
+    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None, owner: Any = None
 ) -> list[torch.Tensor]:
-    """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait."""
+    """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait.
+
+    `owner`: the trainer whose random numbers are drawn; else the outputs have their own.
+    """
+    randomness.draw_for(owner or tuple(outputs))
     leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
     inner = [output for output in outputs if isinstance(output, Output)]
     found: list[torch.Tensor] = []
