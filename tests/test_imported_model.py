@@ -109,10 +109,10 @@ def test_a_model_of_unknown_preprocessing_says_so_once(files: Path, pictures: Pa
     ("words", "said"),
     [
         (["--mean", "1,2"], "one number or 3"),
-        (["--mean", "much"], "--mean wants"),
+        (["--mean", "much"], "--mean takes"),
         (["--mean", "nowhere.xml"], "nowhere.xml"),
         (["--channel-order", "gray"], "channel_order"),
-        (["--preset", "alexnet"], "227 pixels; here: 16"),
+        (["--preset", "alexnet"], "227 pixels, this network for 16"),
         (["--preset", "alexnett"], "did you mean 'alexnet'?"),
         (["--labels", "nowhere.txt"], "nowhere.txt"),
         (["--image-shape", "3x16"], "for example 1x28x28"),

@@ -203,4 +203,4 @@ def test_initial_values_of_nobody_are_refused(tmp_path: Path, convolve: Convolve
     outcome = convolve(
         "run", config, "--data", "sample", f"modelPath={tmp_path}/net", "TrainNetwork=[SGD=[initialValues=x]]"
     )
-    assert_refused(outcome, 3, "initialValues is torch or cntk, not x")
+    assert_refused(outcome, 3, "initialValues must be torch or cntk, not x")

@@ -229,7 +229,7 @@ def test_what_a_prototxt_says_of_the_size(tmp_path: Path) -> None:
     assert opened("").preprocess.resize == "square"
     other: Any = opened("new_height: 25 new_width: 50")
     assert other.preprocess.resize == "square"
-    assert any("--resize and --crop-ratio say what is seen" in note for note in other.architecture.notes)
+    assert any("choose with --resize and --crop-ratio" in note for note in other.architecture.notes)
 
 
 def test_wide_pictures_can_be_seen_whole(tmp_path: Path, convolve: Convolve) -> None:

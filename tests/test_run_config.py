@@ -349,7 +349,7 @@ def test_many_workers(config: list[str], tmp_path: Path) -> None:
 
 def test_many_workers_for_a_configuration_of_one(config: list[str], tmp_path: Path) -> None:
     for found, message in run_together(2, run_job_of_many, config):
-        assert found == [] and "2 workers, but the configuration is for one: say parallelTrain=true" in message
+        assert found == [] and "2 workers, but the configuration is for one: set parallelTrain=true" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -65,7 +65,7 @@ def test_sequences_of_several_lengths_are_padded() -> None:
     assert value.shape == (2, 2, 3)
     assert value.mask.tolist() == [[2, 1], [2, 0]]
     assert [part.shape for part in value.as_sequences(s)] == [(2, 3), (1, 3)]
-    with pytest.raises(ValueError, match="has no axis of a batch"):
+    with pytest.raises(ValueError, match="has no batch axis"):
         C.Value.create(C.input_variable(3, dynamic_axes=[]), [EYE[:2], EYE[:1]])
 
 

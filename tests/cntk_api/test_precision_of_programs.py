@@ -53,7 +53,7 @@ def test_auto_says_what_it_chose_and_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--precision", "fp8", "program.py"], "one of auto, fp32, bf16, got 'fp8'"),
+    (["--precision", "fp8", "program.py"], "one of auto, fp32, bf16, not 'fp8'"),
     (["--precision", "bf16", "job.cntk"], "--precision is for Python programs"),
 ])  # fmt: skip
 def test_what_cannot_be_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_recurrence_is_refused_by_name() -> None:
     values = model_values(C.plus(C.relu(C.input_variable(3)), 1))
     first, last = values["primitive_functions"]
     first["inputs"] = [f"{last['uid']}_Output_0"]
-    with pytest.raises(RuntimeError, match="made from its own values"):
+    with pytest.raises(RuntimeError, match="depends on its own values"):
         C.load_model(message(values))
 
 

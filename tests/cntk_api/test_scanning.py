@@ -32,16 +32,17 @@ def test_a_program_is_not_started_and_all_is_listed_with_lines(tmp_path: Path) -
     command = [sys.executable, "-m", "convolve", "run", str(tmp_path / "program.py")]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (4, "")
-    sequences = "sequences and recurrence are not supported but for what `cntk.sequence` has; convolve is for images"
+    sequences = "recurrence is not supported, and sequences only through `cntk.sequence`; convolve is for images"
+    lacks = "convolve does not have it; write it with what docs/reference/cntk-python.md lists"
     *lines, last = done.stderr.splitlines()
     assert lines == [
-        "program.py: line 3: cntk.nothing: not here; write it with what docs/reference/cntk-python.md lists",
+        f"program.py: line 3: cntk.nothing: {lacks}",
         f"program.py: line 9: Recurrence: {sequences}",
         f"program.py: line 10: LSTM: {sequences}",
-        "program.py: line 12: cntk.ops.made_up: not here; write it with what docs/reference/cntk-python.md lists",
+        f"program.py: line 12: cntk.ops.made_up: {lacks}",
         f"helper.py: line 5: LSTM: {sequences}",
     ]
-    assert last.endswith("program.py uses 5 names of CNTK that convolve does not have; it was not started")
+    assert last.endswith("program.py uses 5 names of CNTK that convolve does not have, so it was not started")
 
 
 def test_packages_beside_a_program_are_read_too(tmp_path: Path) -> None:

@@ -320,12 +320,12 @@ def test_onnx_files_of_strangers_and_damaged_ones(
         onnx.save(made, path)
         assert_refused(convolve("predict", path, pictures), 3, "net.onnx: its metadata is damaged")
     path.write_bytes(whole.read_bytes()[:5000])
-    assert_refused(convolve("predict", path, pictures), 3, "net.onnx: this is no whole ONNX model")
+    assert_refused(convolve("predict", path, pictures), 3, "net.onnx: this is not a complete ONNX model")
     load(model).export(tmp_path / "net.pt2")
     assert_refused(
         convolve("predict", tmp_path / "net.pt2", pictures),
         4,
-        "net.pt2 is a program of torch.export, which convolve writes and does not read",
+        "net.pt2 is a program of torch.export, which convolve writes but does not read",
     )
 
 

@@ -234,7 +234,7 @@ def test_stages() -> None:
 
 def test_an_input_of_no_stated_shape() -> None:
     text = 'input: "data"' + _between("conv1", "accuracy")
-    with pytest.raises(UsageError, match=r"does not state the shape of its input 'data'; say it with --image-shape"):
+    with pytest.raises(UsageError, match=r"does not state the shape of its input 'data'; give it with --image-shape"):
         parse(text, BLOBS)
     graph = caffe.parse(text.encode(), caffemodel(BLOBS), image_shape_CHW=(3, 12, 12)).graph
     assert graph.inputs[0].shape == (3, 12, 12)

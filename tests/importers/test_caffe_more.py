@@ -122,7 +122,7 @@ def test_a_last_layer_that_was_renamed_has_its_weights(tmp_path: Path) -> None:
     got = answer(tmp_path, layers, {"a": [first], "fc": [last]})
     np.testing.assert_allclose(got, X.reshape(2, -1) @ first.T @ last.T, rtol=1e-4, atol=1e-4)
     graph = caffe.read(Path(f"{tmp_path / 'net.prototxt'}+{tmp_path / 'net.caffemodel'}"), PreprocessOverrides()).graph
-    assert "layer fc_new has the weights of fc" in graph.notes
+    assert "layer fc_new takes the weights of fc" in graph.notes
     with pytest.raises(ModelError, match="holds no weights for"):
         answer(tmp_path, layers, {"a": [first], "fc": [weight("last", (1000, 6))]})
 
@@ -131,10 +131,10 @@ def test_a_last_layer_that_was_renamed_has_its_weights(tmp_path: Path) -> None:
     ("layers", "words"),
     [
         (layer("Reduction"), "batch axis"),
-        (layer("Clip", "clip_param { min: 0 }"), "without min or max"),
+        (layer("Clip", "clip_param { min: 0 }"), "needs min and max"),
         (layer("Tile", "tile_param { tiles: 0 }"), "0 tiles"),
         (layer("Tile", "tile_param { tiles: 1000000000 }"), "are refused"),
-        (layer("ShuffleChannel", "shuffle_channel_param { group: 3 }"), "4 channels in 3 groups"),
+        (layer("ShuffleChannel", "shuffle_channel_param { group: 3 }"), "4 channels cannot be split into 3 groups"),
         (layer("Axpy", bottoms="x x x"), "times"),
         (layer("ArgMax", "argmax_param { top_k: 500 }"), "the 500 largest of 120"),
     ],

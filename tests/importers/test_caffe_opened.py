@@ -167,7 +167,7 @@ def test_what_a_train_val_file_says_of_its_images(tmp_path: Path) -> None:
     assert opened.preprocess_warning and opened.preprocess.scale == 0.5
     assert any("mean image a/mean.binaryproto; give it with --mean" in note for note in opened.architecture.notes)  # type: ignore[union-attr]
     place.write_text(TRAIN_VAL % "scale: 0.5")
-    with pytest.raises(UsageError, match="does not state the shape of its input 'data'; say it with --image-shape"):
+    with pytest.raises(UsageError, match="does not state the shape of its input 'data'; give it with --image-shape"):
         load(pair)
     assert load(pair, PreprocessOverrides(image_shape_CHW=(3, 20, 20))).preprocess.shape_CHW == (3, 20, 20)
 
@@ -203,5 +203,7 @@ def test_refusals(pair: str, pictures: Path, tmp_path: Path, convolve: Convolve)
     assert_refused(
         convolve("show", f"{tmp_path}/odd.prototxt+{caffemodel_}"), 4, "line 3, column 7", "(LSTM) is not supported"
     )
-    assert_refused(convolve("predict", pair, pictures, "--preset", "bvlc-alexnet"), 2, "227 pixels; here: 20")
+    assert_refused(
+        convolve("predict", pair, pictures, "--preset", "bvlc-alexnet"), 2, "227 pixels, this network for 20"
+    )
     assert_refused(convolve("predict", pair, pictures, "--mean", "no.binaryproto"), 3, "give a binaryproto file")

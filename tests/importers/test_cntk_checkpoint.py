@@ -39,7 +39,7 @@ def test_checkpoint(checkpoint: Path) -> None:
 
 def test_a_model_is_no_checkpoint(checkpoint: Path) -> None:
     checkpoint.write_bytes(golden.read("oracle", "v2/ew_relu.model"))
-    with pytest.raises(FormatError, match="no trainer's checkpoint"):
+    with pytest.raises(FormatError, match="not a trainer's checkpoint"):
         cntk.read_checkpoint(checkpoint)
 
 

@@ -63,7 +63,7 @@ def test_channels_may_come_last_and_sizes_be_free(tmp_path: Path) -> None:
     assert load(free, PreprocessOverrides(image_shape_CHW=(3, 24, 20))).preprocess.shape_CHW == (3, 24, 20)
     with pytest.raises(UsageError, match=r"input image has no fixed size, 3x\?x\?; .*--image-shape, for example 3x224"):
         load(free)
-    with pytest.raises(UsageError, match="which --image-shape 1x24x24 is not"):
+    with pytest.raises(UsageError, match="which --image-shape 1x24x24 does not fit"):
         load(free, PreprocessOverrides(image_shape_CHW=(1, 24, 24)))
 
 

@@ -33,12 +33,12 @@ GRAMMAR = {
     "no colon": ('name "a"', r"line 1, column 6: ':' or '{' is expected after 'name'"),
     "no value": ("layer { name: }", r"line 1, column 15: a value is expected, not '}'"),
     "no value at the end": ("name:", r"line 1, column 6: a value is expected, not the end of the file"),
-    "text not closed": ('name: "a\n"', r"line 1, column 7: '\"' begins nothing"),
+    "text not closed": ('name: "a\n"', r"line 1, column 7: unexpected character '\"'"),
     "list not closed": ("input_dim: [1, 2", r"line 1, column 17: ',' or '\]' is expected in a list"),
-    "a mark": ("layer { ? }", r"line 1, column 9: '\?' begins nothing"),
-    "number and word": ("input_dim: 12ab", r"line 1, column 12: '1' begins nothing"),
-    "a control character": ("\x1b[2J", r"line 1, column 1: '\\x1b' begins nothing"),
-    "nested": ("layer {" * 40, r"blocks nested more than 30 deep"),
+    "a mark": ("layer { ? }", r"line 1, column 9: unexpected character '\?'"),
+    "number and word": ("input_dim: 12ab", r"line 1, column 12: unexpected character '1'"),
+    "a control character": ("\x1b[2J", r"line 1, column 1: unexpected character '\\x1b'"),
+    "nested": ("layer {" * 40, r"blocks are nested more than 30 deep"),
     "a value alone": ("12", r"line 1, column 1: the name of a field is expected, not '12'"),
     "in line 3": ("# a\nlayer { }\nlayer }", r"line 3, column 7: ':' or '{' is expected after 'layer'"),
 }
@@ -73,38 +73,38 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
     "a word of another list": (FormatError, "pool must be MAX or AVE or STOCHASTIC, not 'SUM'", layer(
         "Pooling", "pooling_param { pool: SUM }")),
     "a number for a block": (FormatError, "pooling_param must be a block", layer("Pooling", "pooling_param: 3")),
-    "twice": (FormatError, "name stands twice", layer("ReLU", 'name: "again"')),
+    "twice": (FormatError, "name is given twice", layer("ReLU", 'name: "again"')),
     "a new word in an old layer": (FormatError, "type must be a type of the V1 syntax", HEAD
         + 'layers { name: "l" type: "ReLU" bottom: "x" top: "y" }'),
-    "both syntaxes": (FormatError, "this one has both", layer("ReLU") + " layers { type: RELU }"),
-    "both rules": (FormatError, "rules to include or to exclude", layer("ReLU", "include { } exclude { }")),
+    "both syntaxes": (FormatError, r"has both `layers` \(V1\) and `layer`", layer("ReLU") + " layers { type: RELU }"),
+    "both rules": (FormatError, "both include and exclude rules", layer("ReLU", "include { } exclude { }")),
     "version 0": (UnsupportedError, r"line 2, column 8: .*\(V0\); upgrade .* upgrade_net_proto_text", HEAD
         + 'layers { layer { name: "conv1" type: "conv" num_output: 96 } bottom: "x" top: "y" }'),
     "an unknown field that counts": (UnsupportedError, "unknown field 'kernal_size'; did you mean 'kernel_size'", layer(
         "Pooling", "pooling_param { kernal_size: 3 }")),
     "inputs without shapes": (FormatError, "2 inputs with 1 shapes", 'input: "a" input: "b" input_dim: [1, 1, 1, 1]'
         + 'layer { type: "ReLU" bottom: "a" top: "b" }'),
-    "a blob from nowhere": (FormatError, r"layer 'l' \(ReLU\) reads 'z', which nothing before it makes", layer(
+    "a blob from nowhere": (FormatError, r"layer 'l' \(ReLU\) reads 'z', which no earlier layer computes", layer(
         "ReLU", bottom="z")),
-    "a blob made twice": (FormatError, "the blob 'y' is made twice", layer("ReLU")
+    "a blob made twice": (FormatError, "the blob 'y' is computed twice", layer("ReLU")
         + 'layer { name: "m" type: "ReLU" bottom: "x" top: "y" }'),
     "an unknown layer": (UnsupportedError, r"line 2, .* layer 'l' \(SPP\) is not supported; choose", layer("SPP")),
     "stochastic pooling": (UnsupportedError, "stochastic pooling", layer(
         "Pooling", "pooling_param { pool: STOCHASTIC }")),
-    "statistics of the batch": (UnsupportedError, "statistics of the images at hand", layer(
+    "statistics of the batch": (UnsupportedError, "not supported: .* statistics of the current batch", layer(
         "BatchNorm", "batch_norm_param { use_global_stats: false }")),
     "along the batch": (UnsupportedError, "works along the batch axis", layer("Softmax", "softmax_param { axis: 0 }")),
     "the batch reshaped": (UnsupportedError, "changes the batch axis", layer(
         "Reshape", "reshape_param { shape { dim: 3 dim: -1 } }")),
-    "windows behind the image": (UnsupportedError, "the last begins behind the image", layer(
+    "windows behind the image": (UnsupportedError, "the last window begins behind the image", layer(
         "Pooling", "pooling_param { kernel_size: 1 stride: 6 }")),
-    "no kernel": (FormatError, r"layer 'l' \(Pooling\): 0 values of kernel_size for 2 axes", layer("Pooling")),
-    "a window of nothing": (FormatError, "windows of 0", layer("Pooling", "pooling_param { kernel_size: 0 }")),
+    "no kernel": (FormatError, r"layer 'l' \(Pooling\) is invalid: 0 values of kernel_size", layer("Pooling")),
+    "a window of nothing": (FormatError, "the window 0", layer("Pooling", "pooling_param { kernel_size: 0 }")),
     "padding beyond the window": (FormatError, "padding 3", layer(
         "Pooling", "pooling_param { kernel_size: 3 pad: 3 }")),
-    "an even response": (FormatError, "must be an odd number", layer("LRN", "lrn_param { local_size: 4 }")),
-    "groups": (FormatError, "3 channels in 2 groups", layer("Convolution", f"convolution_param {{ {CONV} group: 2 }}")),
-    "no groups": (FormatError, "3 channels in 0 groups", layer(
+    "an even response": (FormatError, "local_size is 4, but must be odd", layer("LRN", "lrn_param { local_size: 4 }")),
+    "groups": (FormatError, "into 2 groups", layer("Convolution", f"convolution_param {{ {CONV} group: 2 }}")),
+    "no groups": (FormatError, "3 channels cannot be split into 0 groups", layer(
         "Convolution", f"convolution_param {{ {CONV} group: 0 }}")),
     "a huge image": (FormatError, "numbers per sample are refused", 'input: "x" input_dim: [1, 3, 99999, 99999] '
         + 'layer { name: "l" type: "ReLU" bottom: "x" top: "y" }'),
@@ -113,14 +113,14 @@ FIELDS: dict[str, tuple[type[ConvolveError], str, str]] = {
         "Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 100000 }")),
     "a reshape to many axes": (FormatError, "a reshape to 40 axes", layer(
         "Reshape", f"reshape_param {{ shape {{ dim: [{', '.join('1' * 40)}] }} }}")),
-    "an image of many axes": (FormatError, "an input of 39 axes", layer("ReLU").replace(
+    "an image of many axes": (FormatError, "input 'x' is invalid: it has 39 axes", layer("ReLU").replace(
         "input_dim: [1, 3, 9, 10]", f"input_shape {{ dim: [{', '.join('1' * 40)}] }}")),
-    "slices": (FormatError, "3 cells in 2 equal slices", layer("Slice", 'top: "z"')),
-    "tops": (FormatError, "has 2 tops, it makes 1 blobs", layer("ReLU", 'top: "z"')),
-    "bottoms": (FormatError, "SUM of shapes", layer("Eltwise")),
+    "slices": (FormatError, "3 cells cannot be cut into 2 equal slices", layer("Slice", 'top: "z"')),
+    "tops": (FormatError, "has 2 tops, but computes 1 blobs", layer("ReLU", 'top: "z"')),
+    "bottoms": (FormatError, "SUM does not fit the shapes", layer("Eltwise")),
     "a crop beyond": (FormatError, r"slice 5:15:1 of 10", layer(
         "Crop", 'bottom: "x" crop_param { axis: 3 offset: 5 }')),
-    "only labels": (FormatError, "nothing but what needs labels", HEAD + 'layer { type: "Silence" bottom: "x" }'),
+    "only labels": (FormatError, "that it computes needs labels", HEAD + 'layer { type: "Silence" bottom: "x" }'),
 }  # fmt: skip
 
 
@@ -131,9 +131,11 @@ def test_fields_and_layers(case: str) -> None:
 
 
 def test_what_is_no_prototxt() -> None:
-    with pytest.raises(FormatError, match=r"byte \d+: no text; give net\.prototxt\+net\.caffemodel, in this order"):
+    with pytest.raises(
+        FormatError, match=r"byte \d+: this is not text; give net\.prototxt\+net\.caffemodel, in this order"
+    ):
         caffe.parse(GOOD, CASE.text.encode())
-    with pytest.raises(FormatError, match="more than 4194304 bytes: no prototxt"):
+    with pytest.raises(FormatError, match="more than 4194304 bytes, too many for a prototxt"):
         caffe.parse(b" " * 2**22 + b" ", GOOD)
 
 
@@ -165,7 +167,7 @@ WEIGHTS: dict[str, tuple[type[ConvolveError], str, bytes]] = {
     "nothing": (FormatError, "holds no layers with weights", b""),
     "no layers": (FormatError, "holds no layers with weights", message(1, b"a net")),
     "text": (FormatError, r"net\.caffemodel: byte 0: ", CASE.text.encode()),
-    "hdf5": (UnsupportedError, "weights in HDF5; .* BINARYPROTO", b"\x89HDF\r\n\x1a\n"),
+    "hdf5": (UnsupportedError, "stored as HDF5; .* BINARYPROTO", b"\x89HDF\r\n\x1a\n"),
     "version 0": (UnsupportedError, r"byte \d+: .*\(V0\); .* upgrade_net_proto_binary", message(2, message(1, b""))),
     "cut off": (FormatError, r"byte \d+: field \d+ needs \d+ bytes, but its message has \d+", GOOD[:-1]),
     "another net": (ModelError, r"no weights for layer 'l' \(Convolution\) of net\.prototxt, only for 'm'; do the two",
@@ -177,14 +179,14 @@ WEIGHTS: dict[str, tuple[type[ConvolveError], str, bytes]] = {
     "other sizes": (ModelError, r"has blob 2 of shape \(5,\), the prototxt describes \(4,\)",
         model(WEIGHT, blob(np.ones(5, np.float32)))),
     "twice": (FormatError, r"byte \d+: two layers with weights are called 'l'", GOOD + GOOD),
-    "a huge blob": (FormatError, r"byte \d+: a blob .* that holds 4 numbers", model(shape(2**40, 2**20) + FLOATS)),
-    "a huge legacy blob": (FormatError, "that holds 4 numbers", model(b"\x08\xff\xff\xff\xff\x7f" + FLOATS)),
-    "no numbers": (FormatError, "that holds 0 numbers", model(shape(4, 3, 3, 3))),
-    "no shape": (FormatError, r"a blob of shape \(0, 0, 0, 0\) that holds 4 numbers", model(FLOATS)),
-    "a negative size": (FormatError, r"a blob of shape \(-1,\)", model(shape(2**64 - 1) + FLOATS)),
-    "many axes": (FormatError, "a blob of more than 32 axes", model(shape(*[1] * 40) + FLOATS)),
-    "half a number": (FormatError, "5 bytes of numbers with 4 bytes each", model(shape(1) + message(5, b"12345"))),
-    "floats and doubles": (FormatError, "that holds 4 numbers", model(shape(4) + FLOATS + message(8, bytes(32)))),
+    "a huge blob": (FormatError, r"byte \d+: a blob .* holds 4 numbers", model(shape(2**40, 2**20) + FLOATS)),
+    "a huge legacy blob": (FormatError, "holds 4 numbers", model(b"\x08\xff\xff\xff\xff\x7f" + FLOATS)),
+    "no numbers": (FormatError, "holds 0 numbers", model(shape(4, 3, 3, 3))),
+    "no shape": (FormatError, r"a blob of shape \(0, 0, 0, 0\) holds 4 numbers", model(FLOATS)),
+    "a negative size": (FormatError, r"a blob cannot have the shape \(-1,\)", model(shape(2**64 - 1) + FLOATS)),
+    "many axes": (FormatError, "a blob has more than 32 axes", model(shape(*[1] * 40) + FLOATS)),
+    "half a number": (FormatError, "5 bytes cannot hold numbers of 4 bytes", model(shape(1) + message(5, b"12345"))),
+    "floats and doubles": (FormatError, "holds 4 numbers", model(shape(4) + FLOATS + message(8, bytes(32)))),
     "in pieces": (FormatError, "in more than 16 pieces", model(shape(80) + FLOATS * 20)),
     "a name in latin-1": (FormatError, "not UTF-8", model(WEIGHT, name="l") + message(100, message(1, b"\xe9"))),
     "a number as a layer": (FormatError, "field 100 has wire type 0, expected 2", varint(100 << 3) + b"\x01"),
@@ -205,7 +207,7 @@ def test_a_blob_in_two_pieces_is_one() -> None:
 
 def test_a_layer_of_the_same_name_finds_no_weights() -> None:
     text = CASE.text + 'layer { name: "l" type: "PReLU" bottom: "y" top: "y" }'
-    refused(FormatError, "a layer before it has the same name", text)
+    refused(FormatError, "an earlier layer has the same name", text)
 
 
 def test_a_branch_out_of_scope_does_no_harm() -> None:

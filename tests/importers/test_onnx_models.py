@@ -515,7 +515,9 @@ def test_endless_and_enormous_ones() -> None:
         imported(onnx_bytes([node("Relu", ["x"], ["y"])], {"x": ("N", 3, "H", "W")}))
 
 
-@pytest.mark.parametrize(("depth", "words"), [(40, "more than 20000 operators"), (120, "functions within functions")])
+@pytest.mark.parametrize(
+    ("depth", "words"), [(40, "more than 20000 operators"), (120, "local functions call each other")]
+)
 def test_functions_that_multiply(depth: int, words: str) -> None:
     """Each one calls the next one twice."""
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]

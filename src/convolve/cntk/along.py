@@ -1,7 +1,7 @@
-"""What is computed along sequences: rules of lowering, each given how many samples its sequences have.
+"""Operations along sequences: rules of lowering, each given the number of samples in each sequence.
 
-Samples of all sequences lie one after the other. The samples of an axis are counted once: what is fed says how many, or
-an operation that makes a new axis.
+The samples of all sequences lie one after the other. The lengths along an axis are known once for all its values: from
+what is fed, or from the operation that makes the axis.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Along:
-    """`rule` is given one operand more: the lengths of the axis of operand `of` (-1: none). `axis` says what axis the
-    samples then have, None: that of the batch alone; `lengths`, how long sequences of a new one are."""
+    """`rule` gets one more operand: the lengths along the axis of operand `of` (-1: none). `axis`: the axis of the
+    result, None if only the batch axis remains. `lengths`: for a new axis, the rule that gives its lengths."""
 
     rule: Callable[[Call], Any]
     of: int = 0
@@ -40,11 +40,11 @@ def _slice(call: Call) -> str:
 
 
 def _dropped(node: Node, inputs: Sequence[Variable], axis: Axis) -> None:
-    """Nothing is left of the axis."""
+    """The sequence axis is gone."""
 
 
 def _slice_axis(node: Node, inputs: Sequence[Variable], axis: Axis) -> Axis | None:
-    """What is cut alike has one axis: x[1:] and x[:-1] may be added."""
+    """Slices of equal extent share an axis: x[1:] and x[:-1] can be added."""
     begin, end = node.attributes["begin"], node.attributes["end"]
     is_whole, size = (begin >= 0) == (end <= 0), end - begin
     if (is_whole, size) in ((True, 0), (False, 1)):
@@ -67,7 +67,7 @@ def _sums(call: Call, counts: str) -> str:
 
 
 def _repetitions(call: Call) -> str:
-    """How often each sample is taken: the condition is the operand before the lengths."""
+    """How often each sample is taken; the condition is the operand before the lengths."""
     condition = call.operands[-2]
     return call.add("sequence_repetitions", call.reshaped(condition, ()), call.operands[-1])
 
@@ -86,7 +86,7 @@ def _scatter(call: Call) -> str:
 
 
 def _broadcast(call: Call) -> str:
-    """A value of the batch is repeated for each sample, one that belongs to no sample is one of each."""
+    """A value with a batch axis is repeated for each sample; one without a batch axis gets one."""
     value, like, *lengths = call.operands
     if call.attributes.get("isAsItIs", bool) or not lengths:
         return value
@@ -128,7 +128,7 @@ def _to_sequence(call: Call) -> str:
 
 
 def _given_lengths(call: Call) -> str:
-    """The operand behind the value says them; without one, a row is a sequence."""
+    """The operand after the value gives the lengths; without one, each row is a whole sequence."""
     if len(call.operands) < 2:
         return call.add("sequence_full", call.operand(0))
     return call.reshaped(call.operands[-1], ())
@@ -151,17 +151,17 @@ RULES: dict[str, Along] = {
     "ToSequenceLikeOp": Along(_to_sequence, 1),
 }
 
-STORED = {"PastValue", "FutureValue"}  # that files hold as they are here
+STORED = {"PastValue", "FutureValue"}  # files hold it in the same form
 
 
 def axis_of(node: Node, inputs: Sequence[Variable]) -> Axis | None:
-    """The sequence axis whose lengths the rule is given."""
+    """The sequence axis whose lengths the rule gets."""
     axes = inputs[RULES[node.op].of].dynamic_axes if RULES[node.op].of >= 0 else ()
     return axes[1] if len(axes) > 1 else None
 
 
 def axes_of(node: Node, inputs: Sequence[Variable]) -> tuple[Axis, ...]:
-    """The axes of what a node gives."""
+    """The axes of a node's results."""
     along, axis = RULES[node.op], axis_of(node, inputs)
     if axis is None and along.of >= 0:
         if node.op == "ReconcileDynamicAxis":

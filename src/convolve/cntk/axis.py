@@ -14,7 +14,7 @@ _numbers = count(1)
 
 
 class Axis:
-    """`Axis(2)` is an axis of a sample, numpy's order; `Axis("name")` one along which samples lie."""
+    """`Axis(2)` is an axis of a sample, in numpy's order; `Axis("name")` is one along which samples lie."""
 
     def __init__(self, which: int | str | Axis, is_ordered: bool = True) -> None:
         if isinstance(which, Axis):
@@ -22,7 +22,7 @@ class Axis:
         self._index: int | None = which._index if isinstance(which, Axis) else which if isinstance(which, int) else None
         name = which._name if isinstance(which, Axis) else which
         if not isinstance(name, int | str):
-            raise NotImplementedError(f"Axis({which!r}): an axis is a number or a name")
+            raise NotImplementedError(f"Axis({which!r}): an axis must be a number or a name")
         self._name: str = f"staticAxisIdx={name}" if isinstance(name, int) else name
         self.is_ordered: bool = is_ordered
 
@@ -106,7 +106,7 @@ class Axis:
 
 
 def stored(axis: int | Axis, rank: int | None = None) -> wire.Axis:
-    """As model files have it: the number counted from the fastest axis, or one that stands for all of a kind.
+    """As in model files: the number counted from the fastest axis, or a number that stands for all axes of a kind.
 
     Without the `rank` of the value, axes from the end are 0, 1, ... and those from the front are negative.
     """
@@ -116,7 +116,7 @@ def stored(axis: int | Axis, rank: int | None = None) -> wire.Axis:
     index = axis.static_axis_index()
     if rank is not None:
         if not -rank <= index < rank:
-            raise ValueError(f"axis {index} of a value with {rank} axes")
+            raise ValueError(f"there is no axis {index} in a value with {rank} axes")
         index = rank - 1 - index % rank
     else:
         index = -index - 1

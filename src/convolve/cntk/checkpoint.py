@@ -36,9 +36,9 @@ _COUNTS = {"adam": "updates", "fsadagrad": "samples_smoothed", "rmsprop": "updat
 
 def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> None:
     if not isinstance(external_state, Mapping):
-        raise AttributeError(f"external_state is a dictionary, not {type(external_state)}")
+        raise AttributeError(f"external_state must be a dictionary, not {type(external_state)}")
     if unnamed := [key for key in external_state if not isinstance(key, str)]:
-        raise TypeError(f"the keys of external_state are texts, not {unnamed[0]!r}")
+        raise TypeError(f"the keys of external_state must be strings, not {unnamed[0]!r}")
     model, state = Path(filename), Path(f"{filename}.ckp")
     values = {
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
@@ -49,7 +49,7 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
         its_temporary.write_bytes(message(values))
         with replacing(model) as temporary:
             temporary.write_bytes(content)
-            state.unlink(missing_ok=True)  # a model of now with the state of before would go on, to other weights
+            state.unlink(missing_ok=True)  # a new model beside an old state would train on to other weights
 
 
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
@@ -59,7 +59,8 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
         raise RuntimeError(str(error)) from None
     if len(state.learners) != len(trainer.parameter_learners):
         raise RuntimeError(
-            f"{filename}.ckp holds {len(state.learners)} learners, the trainer has {len(trainer.parameter_learners)}"
+            f"{filename}.ckp holds {len(state.learners)} learners, but the trainer has "
+            f"{len(trainer.parameter_learners)}"
         )
     for learner, stored in zip(trainer.parameter_learners, state.learners, strict=True):
         _require_fit(_inner(learner), stored, filename)
@@ -70,7 +71,7 @@ def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
 
 
 def _whole(trainer: Trainer) -> Function:
-    """What is saved: model, loss and metric together, and the sums of the latter two, as CNTK has them."""
+    """What is saved, as by CNTK: model, loss and metric together, and the sums of loss and metric."""
     outputs = [] if trainer.model is None else list(trainer.model.outputs)
     for part, name in (
         (trainer.loss_function, "aggregateLoss"),
@@ -87,7 +88,7 @@ def _sum(part: Function, name: str) -> Function:
 
 
 def _inner(learner: Any) -> Any:
-    """The learner itself of one that is distributed."""
+    """The learner inside a distributed one; any other learner itself."""
     return getattr(learner, "learner", learner)
 
 
@@ -103,7 +104,7 @@ def of_learner(learner: Learner) -> dict[str, Any]:
 
 
 def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
-    """Of what `of_learner` gave, or a file holds."""
+    """Restore what `of_learner` returned, or what a file holds."""
     restore_counts(learner, values)
     learner.noise_seed = values.get("noise_injection_seed", 1)
     slots, count = _SLOTS[learner.kind], values.get("smoothed_count", 0.0)
@@ -117,7 +118,7 @@ def restore_learner(learner: Learner, values: Mapping[str, Any]) -> None:
 
 
 def of_counts(learner: Any) -> dict[str, Any]:
-    """Of a learner that has no state of its own but how far it is."""
+    """The state of a learner that has only counts."""
     return {
         "type": "Learner", "version": 3, "sample_count": learner.samples_seen,
         "minibatchCount": learner.minibatches_seen, "sweepCount": learner.sweeps_seen,
@@ -131,7 +132,7 @@ def restore_counts(learner: Any, values: Mapping[str, Any]) -> None:
     learner.samples_seen = values.get("sample_count", 0)
     learner.minibatches_seen = values.get("minibatchCount", 0)
     learner.sweeps_seen = values.get("sweepCount", 0)
-    if stored := values.get("learnig_rate_schedule"):  # these rates take the place of the program's: so CNTK does
+    if stored := values.get("learnig_rate_schedule"):  # as in CNTK, these rates replace the program's
         schedule = learner.learning_rate_schedule.meant_for(stored["ref_mb_size"])
         schedule.ends = sorted((int(end), value) for end, value in stored["schedule"].items())
         schedule.is_by_sweep, schedule.epoch_size = not stored["epoch_size"], stored["epoch_size"] or 1
@@ -151,7 +152,7 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
-    """The state of one parameter: in its own form, or as matrices side by side where there are several; 0 for none."""
+    """The state of one parameter: an array of its shape, several as matrices one after the other, or 0 for none."""
     slots = _SLOTS[learner.kind]
     state = learner.optimizer.state.get(weight, {})
     arrays = [state.get(slot, torch.zeros_like(weight)).cpu().numpy() for slot in slots]
@@ -163,23 +164,23 @@ def _blocks(learner: Learner, weight: torch.Tensor) -> NDArray[np.floating]:
 
 
 def _matrix(array: NDArray[Any]) -> NDArray[Any]:
-    """Columns, each the fastest axis; a vector is one column."""
+    """A matrix whose rows (columns for CNTK) are the fastest axis; a vector is one of them."""
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
 
 
 def _require_fit(learner: Any, stored: LearnerState, filename: str) -> None:
-    """A state of another learner or of other parameters is refused before anything changes."""
+    """Refuse the state of another learner, or of other parameters, before anything changes."""
     theirs = [array.shape for array in stored.smoothed_gradients]
     if learner.kind not in _SLOTS:
         return
     ours = [_blocks(learner, weight).shape for weight in _weights(learner)]
     if len(ours) != len(theirs):
         raise ValueError(
-            f"{filename}.ckp is of another network: its learner has {len(theirs)} parameters, not {len(ours)}"
+            f"{filename}.ckp belongs to another network: its learner has {len(theirs)} parameters, not {len(ours)}"
         )
     for parameter, wanted, found in zip(learner.parameters, ours, theirs, strict=True):
         if found != wanted and _SLOTS[learner.kind]:
             raise RuntimeError(
-                f"{filename}.ckp: the learner's state of {parameter} has the shape {shape_in_words(found)}, where "
-                f"{shape_in_words(wanted)} is expected: it is that of another kind of learner or network"
+                f"{filename}.ckp: the learner's state of {parameter} has the shape {shape_in_words(found)}, not "
+                f"{shape_in_words(wanted)}: it belongs to another kind of learner or network"
             )

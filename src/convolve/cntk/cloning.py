@@ -1,4 +1,4 @@
-"""Copies of functions, and placeholders bound in place."""
+"""Copies of functions; placeholders that are replaced in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def cloned(function: Function, method: str, substitutions: Mapping[Any, Any]) -> Function:
-    """`method`: the parameters are shared, cloned, or frozen as constants; see `CloneMethod`."""
+    """A copy of the function. `method`: parameters are shared, cloned, or frozen as constants; see `CloneMethod`."""
     from convolve.cntk.ops.functions import Function, as_variable
 
     made = {as_variable(key): as_variable(value) for key, value in substitutions.items()}
@@ -24,7 +24,7 @@ def cloned(function: Function, method: str, substitutions: Mapping[Any, Any]) ->
 
 
 def _root(function: Function, outputs: list[Variable]) -> Node:
-    """The node that gives `outputs`, the copies of those of `function`."""
+    """The node of `outputs`, which are the copies of the outputs of `function`."""
     first = outputs[0]
     if function.node.op != "Combine" and isinstance(first, Output):
         return first.node
@@ -41,7 +41,7 @@ class _Copy:
         return self._leaf(wanted)
 
     def _missing(self, wanted: Variable) -> list[Node]:
-        """The nodes to copy: not those that lead to nothing but what is replaced."""
+        """The nodes to copy, without those that only lead to what is replaced."""
         order: dict[Node, None] = {}
         stack = [wanted]
         while stack:
@@ -64,7 +64,7 @@ class _Copy:
         return self.made[variable]
 
     def _copied(self, variable: Variable) -> Variable:
-        if isinstance(variable, Input):  # one of its own, as CNTK has it
+        if isinstance(variable, Input):  # a new input, as in CNTK
             fresh = Input(
                 variable.shape, dtype=variable.data_type, name=variable.name, dynamic_axes=variable.dynamic_axes
             )
@@ -98,7 +98,7 @@ class _Copy:
         self.made |= dict(zip(node.outputs, copy.outputs, strict=True))
 
     def _block(self, block: Block) -> Block:
-        """A copy of the inside too, as its placeholders stand for other values now."""
+        """The inside is copied, too, since its placeholders now stand for other values."""
         from convolve.cntk.ops.functions import Function
 
         pairs = []
@@ -116,12 +116,12 @@ def _held(variable: Stored) -> Initial:
 
 
 def replace_in_place(function: Function, substitutions: Mapping[Variable, Variable]) -> None:
-    """Within the function's own nodes, for all who hold them."""
+    """Replace placeholders in the function's own nodes, for everything that holds these nodes."""
     for placeholder, value in substitutions.items():
         if value is not placeholder and placeholder in leaves_of([value]):
             raise NotImplementedError(
-                f"{placeholder} is to stand for a value that is made of it; recurrence is not supported, cntk.sequence "
-                "has what works along sequences without it"
+                f"{placeholder} would stand for a value that depends on it; recurrence is not supported, but "
+                f"cntk.sequence has operations along sequences"
             )
     for node in nodes_of(function.outputs):
         node.inputs = [substitutions.get(variable, variable) for variable in node.inputs]

@@ -1,4 +1,4 @@
-"""The names of CNTK's own binary module that programs use."""
+"""The names of CNTK's binary module that programs use."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from convolve.cntk import seeds
 from convolve.cntk.io.config import MinibatchSourceConfig  # noqa: F401  one of CNTK's own names
 from convolve.cntk.logging.writer import ProgressWriter  # noqa: F401
 
-DeviceKind_CPU, DeviceKind_GPU = 0, 1  # what a device's type() gives
+DeviceKind_CPU, DeviceKind_GPU = 0, 1  # the values of a device's type()
 
 
 def set_fixed_random_seed(seed: int) -> None:
-    """All that is random from now on takes this one seed."""
+    """From now on, everything random takes this one seed."""
     seeds.fixed(seed)
 
 
 def force_deterministic_algorithms() -> None:
-    """They are, always."""
+    """Algorithms are always deterministic here."""
 
 
 def should_force_deterministic_algorithms() -> bool:
@@ -27,7 +27,7 @@ def to_dictionary(value: Any) -> Any:
 
 
 def reset_random_seed(seed: int) -> None:
-    """Seeds are counted from this one on."""
+    """Seeds count up from this one from now on."""
     seeds.reset(seed)
 
 
@@ -44,7 +44,7 @@ def is_random_seed_fixed() -> bool:
 
 
 def universal_learner(parameters: Any, gradients: Any, update_function: Any) -> Any:
-    """`update_function` assigns to the parameters what it makes of the gradients, which are constants."""
+    """`update_function` assigns to the parameters what it computes from the gradients, which are constants."""
     from convolve.cntk.learners import UniversalLearner
 
     return UniversalLearner(lambda *_: update_function, parameters, gradients)
@@ -57,12 +57,12 @@ def set_math_lib_threads(threads: int) -> None:
 
 
 def set_computation_network_trace_level(level: int) -> None:
-    """There is nothing to trace."""
+    """Does nothing: there is nothing to trace."""
 
 
 def __getattr__(name: str) -> Any:
     from convolve.cntk import ops
 
-    if name in ops.__all__:  # operations are there by CNTK's names, too
+    if name in ops.__all__:  # operations, too, under CNTK's names
         return getattr(ops, name)
-    raise AttributeError(f"cntk_py.{name} is not there in convolve; use what cntk itself has for it")
+    raise AttributeError(f"convolve does not have cntk_py.{name}; use the public function of cntk for it")

@@ -1,4 +1,4 @@
-"""Values: numbers with their axes of batch and sequence."""
+"""Values: arrays with their batch and sequence axes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 def csr(array: Array) -> Any:
-    """A matrix as scipy has it; where scipy is not there, as one that can be fed, read and made dense."""
+    """A csr matrix of scipy; without scipy, one that can be fed, read and made dense."""
     matrix = array.reshape(-1, array.shape[-1])
     try:
         return importlib.import_module("scipy.sparse").csr_matrix(matrix)
@@ -30,7 +30,7 @@ def csr(array: Array) -> Any:
 
 
 class Held:
-    """What arrays and minibatches have in common: CNTK's binary module holds these."""
+    """What arrays and minibatches have in common; CNTK's binary module has these methods."""
 
     array: Array
     is_sparse: bool = False
@@ -56,7 +56,7 @@ class Held:
         return made
 
     def alias(self, read_only: bool = False) -> Any:
-        """The same numbers."""
+        """A value that shares the same memory."""
         made = copy.copy(self)
         made.is_read_only = bool(read_only)
         return made
@@ -86,7 +86,7 @@ class Held:
         return Sparse(self.array) if self.is_sparse else self.array
 
     def asarray(self) -> Any:
-        """An array; of sparse vectors a csr matrix."""
+        """A numpy array; a csr matrix of sparse vectors."""
         return csr(self.array) if self.is_sparse else self.array
 
     def to_ndarray(self) -> Array:
@@ -137,7 +137,7 @@ class NDArrayView(Held):
         return made
 
     def slice_view(self, start_offset: Any, extent: Any, read_only: bool = True) -> NDArrayView:
-        """A part that lies in one piece in memory."""
+        """A part that is contiguous in memory."""
         starts, sizes, shape = as_shape(start_offset), as_shape(extent), self.shape
         if len(starts) != len(shape) or len(sizes) != len(shape):
             raise ValueError(f"slice_view: a view of the shape {shape} has {len(shape)} axes, not {len(starts)}")
@@ -166,7 +166,7 @@ class NDArrayView(Held):
         self.array[...] = value
 
     def change_device(self, device: Any) -> None:
-        """There is one."""
+        """Does nothing: a program has one device."""
 
 
 class Value(Held):
@@ -186,7 +186,7 @@ class Value(Held):
             return
         if len({part.shape[1:] for part in parts}) > 1:
             raise ValueError(
-                f"samples of the shapes {', '.join(str(part.shape[1:]) for part in parts)} in one minibatch"
+                f"a minibatch has samples of several shapes: {', '.join(str(part.shape[1:]) for part in parts)}"
             )
         self.lengths = [len(part) for part in parts]
         self.array = np.zeros((len(parts), max(self.lengths), *parts[0].shape[1:]), parts[0].dtype)
@@ -195,7 +195,7 @@ class Value(Held):
 
     @staticmethod
     def one_hot(batch: Any, num_classes: Any, dtype: Any = None, device: Any = None) -> Value:
-        """0/1 vectors of class numbers; sequences of them where `batch` is a list of lists."""
+        """One-hot vectors of class numbers; sequences of them if `batch` is a list of lists."""
         shape = num_classes if isinstance(num_classes, tuple) else (num_classes,)
         if not isinstance(batch, list | tuple | np.ndarray):
             raise ValueError("input must be a list of list of integers")
@@ -211,11 +211,11 @@ class Value(Held):
         """`data`: an array of a whole minibatch, or a list of sequences."""
         value = Value(data)
         if isinstance(data, list | tuple) and not var.has_batch_axis and (value.lengths or value.is_sparse):
-            raise ValueError(f"a list of samples for '{var}', which has no axis of a batch")
+            raise ValueError(f"'{var}' has no batch axis, but was given a list of samples")
         rank = len(var.shape)
         is_flat = isinstance(data, list | tuple) and var.has_batch_axis and value.array.ndim == rank + 1
         if is_flat or (isinstance(data, list | tuple) and var.is_sequence and value.array.ndim == rank + 1):
-            value.array = value.array[:, None]  # each sample is a sequence of one
+            value.array = value.array[:, None]  # each sample is a sequence of length one
         return value
 
     @property
@@ -238,7 +238,7 @@ class Value(Held):
 
     @property
     def mask(self) -> Array:
-        """For each place of each sequence: 2 it begins, 1 it goes on, 0 it is over."""
+        """For each place in each sequence: 2 where it begins, 1 where it continues, 0 where it is over."""
         if self.lengths is None:
             raise AttributeError("'Value' object has no attribute 'mask'")
         places = np.arange(self.array.shape[1])
@@ -247,13 +247,15 @@ class Value(Held):
         return mask
 
     def asarray(self) -> Any:
-        """An array; of sparse vectors a csr matrix."""
+        """A numpy array; a csr matrix of sparse vectors."""
         if self.is_sparse and (self.array.ndim > 2 or self.lengths is not None):
-            raise ValueError(f"Invalid Value object: sparse of shape {self.shape} is no matrix; use as_sequences")
+            raise ValueError(
+                f"Invalid Value object: sparse data of shape {self.shape} is not a matrix; use as_sequences"
+            )
         return super().asarray()
 
     def as_sequences(self, variable: Variable | None = None) -> list[Any]:
-        """An array for each sequence, csr matrices of sparse ones."""
+        """One array per sequence; csr matrices of sparse vectors."""
         if self.is_sparse and variable is None:
             raise ValueError("cannot convert sparse value to sequences without the corresponding variable")
         if not self.is_sparse:
@@ -263,7 +265,7 @@ class Value(Held):
         return [csr(part) for part in self.parts()]
 
     def masked_count(self) -> int:
-        """How many places of the sequences are over."""
+        """The number of places where sequences are over."""
         return 0 if self.lengths is None else self.array.shape[1] * len(self.lengths) - sum(self.lengths)
 
     def erase(self) -> None:
@@ -271,7 +273,7 @@ class Value(Held):
 
 
 class MinibatchData:
-    """What a reader gives of one stream: `value`, and how many samples it is."""
+    """One stream of a reader's minibatch: `value`, and its number of samples."""
 
     def __init__(self, value: Value, num_sequences: int, num_samples: int, sweep_end: bool) -> None:
         self.value, self.num_sequences, self.num_samples = value, num_sequences, num_samples

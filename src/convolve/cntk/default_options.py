@@ -1,14 +1,14 @@
-"""Defaults for the keywords of layers, within a `with` block: `default_options(activation=relu, pad=True)`."""
+"""Defaults for keywords of layers, inside a `with` block: `default_options(activation=relu, pad=True)`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_scopes: list[tuple[tuple[str, ...], dict[str, Any]]] = []  # (names of the layers that it holds for; all: (), values)
+_scopes: list[tuple[tuple[str, ...], dict[str, Any]]] = []  # (names of the layers it applies to, () for all; values)
 
 
 class Unset:
-    """What stands for a keyword that was not given."""
+    """Stands for a keyword that was not given."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -18,7 +18,7 @@ class Unset:
 
 
 def default_override_or(value: Any) -> Unset:
-    """A keyword's default, which `default_options` may replace."""
+    """The default of a keyword, which `default_options` may replace."""
     return Unset(value)
 
 
@@ -27,7 +27,7 @@ def is_default_override(value: Any) -> bool:
 
 
 def current(name: str, default: Any, layer: str = "") -> Any:
-    """The innermost value that is set for the keyword `name` of `layer`."""
+    """The innermost value set for the keyword `name` of `layer`."""
     for layers, values in reversed(_scopes):
         if name in values and (not layers or layer in layers):
             return values[name]
@@ -35,7 +35,7 @@ def current(name: str, default: Any, layer: str = "") -> Any:
 
 
 def get_default_override(function: Any, **given: Any) -> Any:
-    """The value of one keyword of `function`: what was given, or what `default_options` says, or its own default."""
+    """The value of a keyword of `function`: the one given, else that of `default_options`, else its own default."""
     [(name, value)] = given.items()
     if not isinstance(value, Unset):
         return value
@@ -44,14 +44,14 @@ def get_default_override(function: Any, **given: Any) -> Any:
 
 @contextmanager
 def default_options(**options: Any) -> Iterator[None]:
-    """Values for keywords of all layers that are made within the block and leave them out."""
+    """Default values for keywords of all layers that are created in the block."""
     with _scope((), options):
         yield
 
 
 @contextmanager
 def default_options_for(functions: Callable[..., Any] | list[Callable[..., Any]], **options: Any) -> Iterator[None]:
-    """The same, for some layers alone."""
+    """Default values for keywords of some layers only."""
     listed = functions if isinstance(functions, list | tuple) else [functions]
     with _scope(tuple(function.__name__ for function in listed), options):
         yield

@@ -1,4 +1,4 @@
-"""Devices: the processor, or the GPU that a program chooses before its first number is made."""
+"""Devices: the CPU, or the GPU that a program chooses before it creates its first array."""
 
 from __future__ import annotations
 
@@ -87,27 +87,27 @@ def all_devices() -> tuple[DeviceDescriptor, ...]:
 
 
 def use_default_device() -> DeviceDescriptor:
-    """What all is computed on; from now on it stays so."""
+    """The device for all computation, which from now on cannot change."""
     _default.is_used = True
     return _default.device
 
 
 def used() -> torch.device:
-    """PyTorch's name of it."""
+    """PyTorch's name of the device in use."""
     device = use_default_device()
     return torch.device("cpu") if device == cpu() else torch.device("cuda", device.id())
 
 
 def try_set_default_device(new_default_device: Any, acquire_device_lock: bool = False) -> bool:
-    """Whether all will be computed there: not on another device than what has numbers already."""
+    """Whether everything will be computed on this device; False once another device is in use."""
     if not isinstance(new_default_device, DeviceDescriptor):
-        raise NotImplementedError(f"a device is what cpu() or gpu(0) gives, not {new_default_device!r}")
+        raise NotImplementedError(f"give a device from cpu() or gpu(0), not {new_default_device!r}")
     if new_default_device != _default.device:
         if _default.is_used:
             return False
         _default.device = new_default_device
-        warnings.warn(f"computes on {torch.cuda.get_device_name(new_default_device.id())}: the last digits of its "
-                      "numbers are not those of CNTK on a processor", stacklevel=2)  # fmt: skip
+        warnings.warn(f"computes on {torch.cuda.get_device_name(new_default_device.id())}: the last digits of "
+            f"results differ from those of CNTK on a CPU", stacklevel=2)  # fmt: skip
     return True
 
 
@@ -118,4 +118,4 @@ def get_gpu_properties(device: DeviceDescriptor) -> Any:
 
 
 def set_excluded_devices(excluded_devices: Any) -> None:
-    """There is none to exclude."""
+    """Does nothing: no device can be excluded."""

@@ -1,4 +1,4 @@
-"""What programs feed: arrays and lists of any type, sparse matrices, values of CNTK, with or without a batch axis."""
+"""What programs feed: arrays and lists of any type, sparse matrices, CNTK's values, with or without a batch axis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 @dataclass(eq=False)
 class Fed:
-    """`tensor`: all samples, one after the other; `lengths`: how many each sequence has, None where none are known."""
+    """`tensor`: all samples, one after the other; `lengths`: the length of each sequence, None if unknown."""
 
     tensor: torch.Tensor
     lengths: list[int] | None = None
@@ -29,7 +29,7 @@ class Fed:
 
 
 class Minibatch(dict[Variable, Fed]):
-    """What is fed, and the lengths of sequences that the network made of it."""
+    """The fed values, and the lengths of sequences that the network itself created."""
 
     def __init__(self, fed: Mapping[Variable, Fed]) -> None:
         super().__init__(fed)
@@ -40,7 +40,7 @@ class Minibatch(dict[Variable, Fed]):
 
 
 def lengths_of(given: Mapping[Variable, Fed]) -> dict[Axis, list[int]]:
-    """Of each sequence axis that is fed, how many samples its sequences have."""
+    """For each sequence axis in what is fed, the lengths of its sequences."""
     found: dict[Axis, list[int]] = {}
     for variable, each in given.items():
         if variable.is_sequence:
@@ -48,13 +48,13 @@ def lengths_of(given: Mapping[Variable, Fed]) -> dict[Axis, list[int]]:
             if found.setdefault(variable.dynamic_axes[1], lengths) != lengths:
                 axis = variable.dynamic_axes[1].name
                 raise ValueError(
-                    f"the arguments' sequences along '{axis}' have different lengths; give them axes apart"
+                    f"the arguments' sequences along '{axis}' have different lengths; give them different axes"
                 )
     return found
 
 
 class Sparse:
-    """Numbers that a sparse variable may be fed although they lie in a dense array."""
+    """Values in a dense array that a sparse variable accepts."""
 
     def __init__(self, array: Array) -> None:
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -101,7 +101,7 @@ def feed(variable: Variable, value: Any) -> Fed:
     if array.ndim == rank + 2 and variable.is_sequence:
         tensor = _tensor(variable, array.reshape(-1, *array.shape[2:]))
         return Fed(tensor, [array.shape[1]] * len(array))
-    if array.ndim == rank + 2 and array.shape[1] == 1:  # an axis of sequences of one sample
+    if array.ndim == rank + 2 and array.shape[1] == 1:  # a sequence axis of length one
         array = array[:, 0]
     if array.ndim == rank:
         array = array[None]
@@ -114,7 +114,7 @@ def feed(variable: Variable, value: Any) -> Fed:
 
 
 def _of_reader(variable: Variable, value: Fed) -> Fed:
-    """Vectors of a reader, in whatever form the variable has them."""
+    """A reader's vectors, in the form that the variable has."""
     tensor = value.tensor.to(devices.used(), TORCH_TYPES[variable.data_type])
     if prod(tensor.shape[1:]) != prod(variable.shape) and min(variable.shape, default=0) >= 0:
         raise ValueError(
@@ -123,8 +123,8 @@ def _of_reader(variable: Variable, value: Fed) -> Fed:
         )
     lengths = value.lengths or [1] * len(tensor)
     if not variable.is_sequence and max(lengths, default=1) > 1:
-        what = f"sequences of up to {max(lengths)} samples are given to '{variable}', which has no sequence axis"
-        raise ValueError(f"{what}; make it by cntk.sequence.input_variable")
+        what = f"'{variable}' has no sequence axis, but was given sequences of up to {max(lengths)} samples"
+        raise ValueError(f"{what}; create it with cntk.sequence.input_variable")
     return Fed(tensor.reshape(-1, *variable.shape), lengths if variable.is_sequence else None)
 
 
@@ -135,7 +135,7 @@ def _sequences(variable: Variable, value: Sequence[Any]) -> Fed:
 
 
 def _samples(variable: Variable, part: Array) -> Array:
-    """Samples with their axis in front; numbers alone may be samples of one."""
+    """Samples with a batch axis in front; an array without structure is cut into samples."""
     shape, rank = variable.shape, len(variable.shape)
     if not _fits(part.shape[max(part.ndim - rank, 0) :], shape) and min(shape) > 0 and part.size % prod(shape) == 0:
         return part.reshape(-1, *shape)
@@ -157,10 +157,10 @@ def _tensor(variable: Variable, array: Array) -> torch.Tensor:
 
 
 def shown(variable: Variable, tensor: torch.Tensor, given: Minibatch, as_numpy: bool) -> Any:
-    """As programs get it: an array, or a list of the sequences' own."""
+    """A value as programs get it: one array, or a list with one array per sequence."""
     array = tensor.detach().cpu().numpy()
     if not variable.has_batch_axis:
-        array = array.copy()  # it may be a parameter's own memory
+        array = array.copy()  # might share a parameter's memory
     lengths = given.lengths(variable.dynamic_axes[1]) if variable.is_sequence else None
     if lengths:
         ends = np.cumsum(lengths)

@@ -1,4 +1,4 @@
-"""Functions with CNTK's gradients where a function itself has none, or another one."""
+"""Functions whose gradients in CNTK differ from torch's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from convolve.graph import functions
 
 
 class _Log(torch.autograd.Function):
-    """CNTK takes the gradient of a logarithm from its result, -85.1 for what is no positive number."""
+    """CNTK computes the gradient of a logarithm from its result, which is -85.1 for numbers that are not positive."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -30,12 +30,12 @@ def log(x: Tensor) -> Tensor:
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Of negative numbers 0, with an infinite gradient."""
+    """For negative numbers, 0 with an infinite gradient."""
     return (x + (x.clamp(min=0) - x).detach()).sqrt()
 
 
 def power(x: Any, exponent: Any) -> Tensor:
-    """No gradient leads to the exponent of what is no positive number."""
+    """The exponent gets no gradient from a base that is not positive."""
     if not isinstance(exponent, Tensor) or not isinstance(x, Tensor) or not exponent.requires_grad:
         return torch.pow(x, exponent)
     positive = x > 0
@@ -43,7 +43,7 @@ def power(x: Any, exponent: Any) -> Tensor:
 
 
 class _Extreme(torch.autograd.Function):
-    """The largest or smallest value along some axes: CNTK gives the whole gradient to each of equal ones."""
+    """The largest or smallest value along axes: in CNTK, each of several equal values gets the whole gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, function: Callable[..., Tensor], axes: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Initial values of parameters: CNTK's numbers, bit for bit."""
+"""Initial values of parameters: CNTK's random numbers, bit for bit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,24 +11,24 @@ from convolve.cntk import seeds
 from convolve.cntk_random import UNSET, Distribution
 
 Shape = tuple[int, ...]
-Initial = Callable[[Shape, Any], NDArray[np.floating]]  # of a shape and a type
+Initial = Callable[[Shape, Any], NDArray[np.floating]]  # from a shape and a type
 
 
 @dataclass(frozen=True)
 class Initializer(Distribution):
-    """`seed`: None leaves it to CNTK's count."""
+    """A `seed` of None means the next one of CNTK's count."""
 
     seed: int | None = None
 
     def taken(self) -> Initial:
-        """The initial values of one more parameter, from a seed of its own."""
+        """The initial values for another parameter, from a seed of its own."""
         if self.scale <= 0:
             raise ValueError(f"CreateInitializer: the scale of {self.kind} must be above 0, not {self.scale}")
         seed = seeds.taken(self.seed)
         return lambda shape, dtype: self.drawn(shape, seed, dtype)
 
     def with_ranks(self, output_rank: int, filter_rank: int) -> Self:
-        """What a layer knows of its parameter, where the program does not say it."""
+        """The ranks that a layer knows and the program did not state."""
         output = output_rank if self.output_rank in (None, UNSET) else self.output_rank
         filters = filter_rank if self.filter_rank in (None, UNSET) else self.filter_rank
         return replace(self, output_rank=output, filter_rank=filters)
@@ -44,7 +44,7 @@ def normal(scale: float, output_rank: Any = None, filter_rank: Any = None, seed:
 
 
 def truncated_normal(stdev: float, seed: int | None = None) -> Initializer:
-    """Numbers beyond twice the deviation are drawn again."""
+    """Normal numbers; those beyond twice the standard deviation are drawn again."""
     return Initializer("truncated_normal", stdev, seed=seed)
 
 
@@ -87,12 +87,12 @@ def _tent(size: int) -> NDArray[np.floating]:
 
 
 def bilinear(kernel_width: int, kernel_height: int) -> Initializer:
-    """For a transposed convolution that scales its maps up."""
+    """For a transposed convolution that enlarges its maps."""
     return _Bilinear("bilinear", 1.0, size=(kernel_width, kernel_height))
 
 
 def initializer_with_rank(initializer: Any, output_rank: int | None = None, filter_rank: int | None = None) -> Any:
-    """`initializer` with the ranks of the layer that asks; numbers and arrays stay as they are."""
+    """`initializer` with the ranks that a layer knows; numbers and arrays stay as they are."""
     if isinstance(initializer, Initializer):
         return initializer.with_ranks(1 if output_rank is None else output_rank, filter_rank or 0)
     return initializer

@@ -1,4 +1,4 @@
-"""Sizes that are known late: of parameters that take them from what they meet, and of samples that may have any."""
+"""Sizes that are known late: of parameters that are inferred from their operands, and of samples that may vary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BINARY = {"Plus", "Minus", "ElementTimes", "LogPlus", "Pow", "Equal", "NotEqual"
 
 
 def fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:
-    """A weight of sizes that were left open takes them from what it is multiplied with, in place."""
+    """The open sizes of a weight become those of what it is multiplied with, in place."""
     weight = inputs[0] if inputs else None
     if not isinstance(weight, Stored) or -1 not in weight.shape:
         for variable in inputs[1:] if node.op in ("BatchNormalization", *BINARY) else ():
@@ -42,7 +42,7 @@ def fill_in_parameters(node: Node, inputs: Sequence[Variable]) -> None:
 
 
 def _times_shape(node: Node, weight: Shape, x: Shape) -> Shape:
-    """The leading axes of a weight are those of x that it reduces: all, but for the first ones that it maps over."""
+    """The leading axes of a weight are the axes of x that it reduces: all except the first ones, over which it maps."""
     rank, kept = node.attributes["outputRank"], node.attributes.get("inferInputRankToMap", -1)
     made = weight[len(weight) - rank :]
     reduced = weight[: len(weight) - rank]
@@ -69,14 +69,14 @@ def _fill_in_statistics(node: Node, variable: Stored, shape: Shape) -> None:
 
 
 def fill_in_inputs(node: Node, inputs: Sequence[Variable]) -> None:
-    """An input of sizes that are to be inferred takes those of the weight that it is multiplied with."""
+    """An input's sizes that are to be inferred become those of the weight that it is multiplied with."""
     if node.op == "Times" and isinstance(inputs[1], Input) and -1 in inputs[1].shape:
         whole = fitted(node, [variable.shape for variable in inputs])[1]
         inputs[1].known_shape = tuple(b if a == -1 else a for a, b in zip(inputs[1].shape, whole, strict=True))
 
 
 def require_windows_within(node: Node, inputs: Sequence[Variable]) -> None:
-    """CNTK has no window larger than what it slides over, with padding neither."""
+    """CNTK refuses a window larger than what it slides over, even with padding."""
     if node.op == "Convolution" and not node.attributes["transpose"] and not node.attributes.get("sequential"):
         window, sizes = inputs[0].shape[1:], inputs[1].shape
     elif node.op == "Pooling":
@@ -92,7 +92,7 @@ def require_windows_within(node: Node, inputs: Sequence[Variable]) -> None:
 
 
 def fitted(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
-    """The operands' shapes, an open size that meets a known one being that one."""
+    """The operands' shapes, in which an open size that meets a known one becomes that one."""
     if node.op in BINARY:
         rank = max(map(len, shapes))
         columns = list(zip(*((1,) * (rank - len(shape)) + shape for shape in shapes), strict=True))
@@ -113,7 +113,7 @@ def fitted(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def known_shape(node: Node, inputs: Sequence[Variable]) -> Shape | None:
-    """Of what has its shape from elsewhere than its operands' sizes, or where these are open."""
+    """The shape of a result that does not follow from its operands' sizes, or where these are open."""
     if node.op == "Crop":
         return (*inputs[0].shape[:1], *inputs[1].shape[1:])
     if not any(size < 0 for variable in inputs for size in variable.shape):

@@ -1,4 +1,4 @@
-"""Runs a program for CNTK: its `import cntk` is answered by this package."""
+"""Runs a program that was written for CNTK: this package answers its `import cntk`."""
 
 import importlib
 import importlib.abc
@@ -41,12 +41,12 @@ class _Answer(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return sys.modules[_ours(spec.name)]
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already, under our name."""
+        """Does nothing: the module has already run, under our name."""
 
 
 def _alias_modules() -> None:
-    """All of our modules that are loaded, under CNTK's names: what Python finds there it does not bind again in the
-    package, where a function may be called as its module (`train.training_session`)."""
+    """All of our loaded modules under CNTK's names. Python does not bind a module that it finds there in the package
+    again, where a function may have the module's name (`train.training_session`)."""
     for name, module in list(sys.modules.items()):
         if name.startswith(f"{_OURS}."):
             sys.modules.setdefault(f"cntk{name.removeprefix(_OURS)}", module)
@@ -57,37 +57,37 @@ def _ours(name: str) -> str:
 
 
 def install() -> None:
-    """From now on `import cntk` means this package."""
+    """From now on, `import cntk` imports this package."""
     if "cntk" in sys.modules and sys.modules["cntk"].__name__ != _OURS:
-        raise UsageError("the real cntk is imported already; run the program by `convolve run`, which comes first")
+        raise UsageError("the real cntk is already imported; start the program with `convolve run`")
     if not any(isinstance(finder, _Answer) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Answer())
 
 
 class UnsupportedProgramError(UnsupportedError):
-    """`lines`: all that a program names of CNTK and that is not here."""
+    """`lines`: every name of CNTK that the program uses and convolve does not have."""
 
     def __init__(self, program: Path, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
         count = "a name" if len(lines) == 1 else f"{len(lines)} names"
-        super().__init__(f"{program} uses {count} of CNTK that convolve does not have; it was not started")
+        super().__init__(f"{program} uses {count} of CNTK that convolve does not have, so it was not started")
 
 
 def _require_python(program: Path) -> None:
     if program.suffix == ".ipynb":
         raise UsageError(
-            f"{program} is a notebook; write `import convolve.cntk as C` in it, or run what "
-            f"`jupyter nbconvert --to script {program}` makes of it"
+            f"{program} is a notebook; write `import convolve.cntk as C` in it, or convert it with `jupyter "
+            f"nbconvert --to script {program}` and run the script"
         )
     try:
         compile(program.read_bytes(), str(program), "exec")
     except (SyntaxError, ValueError) as error:
         where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
-        raise UsageError(f"{program}: {where}; it is no Python 3 (`2to3 -w` translates older programs)") from None
+        raise UsageError(f"{program}: {where}; it is not Python 3 (`2to3 -w` translates older programs)") from None
 
 
 def run(program: Path, arguments: Sequence[str], steps_in: str = "fp32") -> None:
-    """The program, as `python program arguments...` runs it, if all that it names is here."""
+    """Run the program as `python program arguments...` would, if convolve has everything that it names."""
     if not program.is_file():
         raise UsageError(f"{program} does not exist; give a Python program or a CNTK configuration")
     _require_python(program)
@@ -96,7 +96,7 @@ def run(program: Path, arguments: Sequence[str], steps_in: str = "fp32") -> None
     install()
     precision.ask(steps_in)
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(idle_cores())  # more would wait for each other where other programs compute
+        torch.set_num_threads(idle_cores())  # more threads would wait for each other where other programs compute
     sys.argv[:] = [str(program), *arguments]
     sys.path.insert(0, str(program.resolve().parent))
     runpy.run_path(str(program), run_name="__main__")

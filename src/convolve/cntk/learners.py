@@ -1,4 +1,4 @@
-"""Learners: CNTK's arithmetic, by the optimizers that recipes use."""
+"""Learners: CNTK's arithmetic, computed by the optimizers of recipes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
     "set_default_use_mean_gradient_value", "sgd", "training_parameter_schedule", "universal",
 ]  # fmt: skip
 
-IGNORE = 0  # of a reference size: the value is used as it stands, on the mean gradient
+IGNORE = 0  # as reference size: the value is used as given, on the mean gradient
 _defaults = {"unit_gain": True, "mean_gradient": False}
 
 
@@ -49,7 +49,7 @@ def default_unit_gain_value() -> bool:
 
 
 def set_default_unit_gain_value(value: bool) -> None:
-    """What default_unit_gain_value gives; learners do not ask it, as CNTK's do not: they gain where nothing is said."""
+    """The value of default_unit_gain_value. As in CNTK, learners ignore it: their default is unit gain."""
     _defaults["unit_gain"] = bool(value)
 
 
@@ -62,7 +62,7 @@ def set_default_use_mean_gradient_value(value: bool) -> None:
 
 
 class _Counts:
-    """How far a learner is."""
+    """How much a learner has seen."""
 
     samples_seen = minibatches_seen = sweeps_seen = 0
 
@@ -77,7 +77,7 @@ class _Counts:
 
     @cached_property
     def rates_told(self) -> dict[str, float]:
-        """What progress writers were told last: CNTK tells of each value once, whoever the writers are."""
+        """What progress writers were last told; each value is told once, whatever the writers, as in CNTK."""
         return {}
 
     def _now(self, schedule: Schedule) -> float:
@@ -90,10 +90,10 @@ class _Counts:
 
 
 class Learner(_Counts):
-    """An optimizer over some parameters, with its schedules, and how far it is.
+    """An optimizer over some parameters, with its schedules and counts.
 
-    uses_mean: CNTK's "compatible mode": every rate, momentum and penalty is meant for the mean gradient, whatever the
-    size of the minibatch.
+    uses_mean: CNTK's "compatible mode", in which every rate, momentum and penalty is for the mean gradient, whatever
+    the size of the minibatch.
     """
 
     def __init__(
@@ -106,14 +106,14 @@ class Learner(_Counts):
         self.parameters = tuple(parameters)
         self.learning_rate_schedule, self.momentum_schedule, self.variance_schedule = lr, momentum, variance
         self.spec, self.kind, self.uses_mean, self._minibatch_size = spec, kind or spec.name, uses_mean, minibatch_size
-        self.noise, self.noise_seed = noise, seeds.taken()  # every learner of CNTK takes a seed, with noise or without
+        self.noise, self.noise_seed = noise, seeds.taken()  # as in CNTK, every learner takes a seed
         self.rates_used: dict[str, float] = {}  # of the last step, by what CNTK prints before them
         self._rule = rule or OPTIMIZERS[spec.name]
         self._optimizer: CntkOptimizer | None = None
 
     @property
     def optimizer(self) -> CntkOptimizer:
-        """Made when the shapes of the parameters are known."""
+        """Created when the shapes of the parameters are known."""
         if self._optimizer is None:
             weights = [parameter.data for parameter in self.parameters]
             self._optimizer = self._rule([{"params": weights, "rate": 1.0}], self.spec)
@@ -138,7 +138,7 @@ class Learner(_Counts):
         return self._now(self.learning_rate_schedule)
 
     def reset_learning_rate(self, learning_rate: Any) -> None:
-        """Another schedule, which begins now; the number of samples that its rates are meant for stays."""
+        """Another schedule, which begins now; the number of samples that a rate is for stays the same."""
         if not isinstance(learning_rate, Schedule):
             raise ValueError(
                 f"learning_rate type ({type(learning_rate)}) not supported. learning_rate must be a training schedule "
@@ -152,9 +152,9 @@ class Learner(_Counts):
         self.optimizer.state.clear()
 
     def step(self, samples: int, is_sweep_end: bool = False) -> bool:
-        """One update from `.grad`, the gradient of the mean loss over so many samples.
+        """One update from `.grad`, the gradient of the mean loss over `samples` samples.
 
-        A rate of 0 stops a learner of CNTK for good: the samples are not counted.
+        As in CNTK, a rate of 0 stops a learner for good: the samples are not counted.
         """
         schedule = self.learning_rate_schedule
         self.rates_used = {f"Learning rate {schedule.unit}": self.learning_rate()}
@@ -182,7 +182,7 @@ class Learner(_Counts):
         return float(value ** (samples / reference)) if reference and value else value
 
     def _add_noise(self, deviation: float) -> None:
-        """Normal numbers onto each parameter, from a new stream for each: CNTK's, bit for bit."""
+        """Add normal numbers to each parameter, each from its own stream: CNTK's, bit for bit."""
         with torch.no_grad():
             for parameter in self.parameters:
                 numbers = Draws(self.noise_seed).normal(parameter.data.numel()) * deviation
@@ -190,7 +190,7 @@ class Learner(_Counts):
                 self.noise_seed += 1
 
     def update(self, gradient_values: Any, training_sample_count: int, is_sweep_end: bool = False) -> bool:
-        """One update from the gradients, summed over the samples, of a program's own."""
+        """One update from gradients that the program gives, summed over the samples."""
         for parameter, gradient in gradient_values.items():
             array = torch.as_tensor(getattr(gradient, "array", gradient)).to(parameter.data)
             parameter.data.grad = array.reshape(parameter.data.shape) / training_sample_count
@@ -231,7 +231,7 @@ def _made(
     if is_on_mean and name == "fsadagrad":
         raise NotImplementedError("fsadagrad on the mean gradient is not supported; leave use_mean_gradient out")
     if has_mean and reference == 1:
-        reference = IGNORE  # CNTK takes a rate for each sample as one for the mean gradient then
+        reference = IGNORE  # CNTK then takes a per-sample rate as one for the mean gradient
     if reference != rates.minibatch_size:
         rates = rates.meant_for(reference)
     momenta, variances = (
@@ -295,7 +295,7 @@ def rmsprop(
 
 
 def universal(update_func: Any, parameters: Any) -> UniversalLearner:
-    """A learner whose update is a function of parameters and gradients, made of operations."""
+    """A learner whose update is a Function of parameters and gradients."""
     return UniversalLearner(update_func, parameters)
 
 
@@ -305,8 +305,8 @@ def _variance(momentum: Any) -> Any:
 
 
 class UserLearner(_Counts):
-    """A learner of a program's own: `update(gradient_values, training_sample_count, sweep_end)`, whose gradients are
-    summed over the samples, as views of arrays."""
+    """A program's own learner, which defines `update(gradient_values, training_sample_count, sweep_end)`; the gradients
+    are summed over the samples, as views of arrays."""
 
     kind = "user"
 
@@ -318,7 +318,7 @@ class UserLearner(_Counts):
         return self._now(self.learning_rate_schedule)
 
     def step(self, samples: int, is_sweep_end: bool = False) -> bool:
-        """One update from `.grad`, the gradient of the mean loss over so many samples."""
+        """One update from `.grad`, the gradient of the mean loss over `samples` samples."""
         from convolve.cntk.core import NDArrayView
 
         grads = {p: torch.zeros_like(p.data) if p.data.grad is None else p.data.grad for p in self.parameters}
@@ -331,8 +331,7 @@ class UserLearner(_Counts):
         raise NotImplementedError("UserLearner.update must be overriden")
 
     def create_checkpoint(self) -> dict[str, Any]:
-        """How far it is; a program's own learner may add to it, and take it from the dictionary that it is restored
-        from."""
+        """The counts. A program's own learner may add to them, and read its additions when it is restored."""
         from convolve.cntk import checkpoint
 
         return checkpoint.of_counts(self)
@@ -344,7 +343,7 @@ class UserLearner(_Counts):
 
 
 class UniversalLearner(UserLearner):
-    """Gradients are put into constants, and the function is evaluated, which assigns to the parameters."""
+    """Gradients become constants; evaluating the function then assigns to the parameters."""
 
     def __init__(self, update_func: Any, parameters: Any, gradients: Any = None) -> None:
         super().__init__(parameters, Schedule(1.0))
@@ -360,7 +359,7 @@ class UniversalLearner(UserLearner):
         self._update = update_func(self.parameters, self._gradients)
         if not hasattr(self._update, "outputs"):
             raise TypeError(
-                f"universal: the update function gave {self._update!r}, not a Function; combine the assignments"
+                f"universal: the update function returned {self._update!r}, not a Function; combine the assignments"
             )
         self.rates_used = {"Learning rate per minibatch": 1.0}
 

@@ -1,6 +1,6 @@
-"""Updates that CNTK's Python API has and recipes do not offer: rmsprop, Adamax, Adagrad with the mean multiplier.
+"""Update rules of CNTK's Python API that recipes do not offer: rmsprop, Adamax, Adagrad with the mean multiplier.
 
-Notation of `training/optimizers.py`. Found by comparing with the real CNTK 2.7, step by step (tests/golden/cntk).
+Notation of `training/optimizers.py`. Found by comparison with the real CNTK 2.7, step by step (tests/golden/cntk).
 
     adagrad   s += g^2;  a = 1 / sqrt(s + 1e-16);  w -= e*a*g / mean(a)
     adamax    s = max(q*s, |g|);  m = beta*m + u*g;  w -= e*m / (1-beta^t) / (s + eps)
@@ -71,5 +71,5 @@ class Rmsprop(CntkOptimizer):
             sign.copy_(g.sign())
             scale = d / (s + RMSPROP_FLOOR).sqrt_()
             rate = group["lr_per_sample"] / (float(scale.mean()) if f.has_mean else 1.0)
-            if rate:  # 0 where a factor has grown without bound: CNTK then changes nothing
+            if rate:  # 0 if a factor has grown without bound: CNTK then changes nothing
                 weight.sub_(g * scale, alpha=rate)

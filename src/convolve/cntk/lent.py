@@ -1,5 +1,5 @@
-"""Names that CNTK's modules have because they import them for themselves: programs find them there, above all by
-`from cntk.layers import *` (as CNTK 2.7 has them; what is its own business alone is left out)."""
+"""Names that CNTK's modules import for themselves, and that programs find there, above all by `from cntk.layers import
+*` (as in CNTK 2.7, without what is purely internal)."""
 
 import collections
 import ctypes
@@ -57,7 +57,7 @@ NAMES = {
     "train.training_session": "Enum cntk_py enum sys unique use_default_device",
     "variables": "DeviceDescriptor NDArrayView cntk_py default_override_or get_default_override use_default_device",
 }
-# Where they are, in this order.
+# The modules that define them, in this order.
 _SOURCES = (
     "", "default_options", "ops", "ops.functions", "ops.user_functions", "layers", "layers.typing", "device",
     "internal", "io", "io.config", "train", "logging", "eval",
@@ -70,7 +70,7 @@ _COMMON: dict[str, Any] = {
 
 
 def lend() -> None:
-    """Give each module the names that it lacks."""
+    """Add to each module the names that it lacks."""
     package = importlib.import_module("convolve.cntk")
     common = _COMMON | {
         "C": package,

@@ -1,4 +1,4 @@
-"""What a training lowers: mostly one number for each sample."""
+"""Losses: most give one number per sample."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from convolve.cntk.ops.windows import times_transpose
 
 
 def cross_entropy_with_softmax(output_vector: Any, target_vector: Any, axis: Any = -1, name: str = "") -> Function:
-    """log(sum of exp(z)) - labels . z, which is the cross entropy where the labels sum to 1.
+    """log(sum of exp(z)) - labels . z, which is the cross entropy if the labels sum to 1.
 
-    Along the last axis of a matrix CNTK multiplies matrices; along another axis, elements.
+    Along the last axis of a matrix, CNTK multiplies matrices; along another axis, elements.
     """
     along = axis if isinstance(axis, Axis) else Axis(axis)
 
@@ -31,7 +31,7 @@ def _log_likelihood(p: Any, t: Any) -> Function:
 
 
 def binary_cross_entropy(output: Any, target: Any, name: str = "") -> Function:
-    """Of each element."""
+    """The binary cross entropy of each element."""
     return block("BinaryCrossEntropy", lambda p, t: negate(_log_likelihood(p, t)), output, target, name=name)
 
 
@@ -52,7 +52,7 @@ def cosine_distance(x: Any, y: Any, name: str = "") -> Function:
 
 
 def fmeasure(output: Any, target: Any, beta: float = 1) -> Function:
-    """1 - F: of beta 1, one less the Dice coefficient of two masks."""
+    """1 - F1, which is one minus the Dice coefficient of two masks."""
 
     def made(output: Any, target: Any) -> Function:
         hits, weight = reduce_sum(element_times(output, target)), beta**2

@@ -1,4 +1,4 @@
-"""Functions -> the neutral graph -> one torch module, whose parameters are those of the functions themselves."""
+"""Functions -> the neutral graph -> one torch module, which shares the functions' parameters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from convolve.training.memory import keep_freed_memory
 
 @dataclass(eq=False)
 class Module:
-    """`module` takes the `inputs`, in their order, and gives a tuple of the outputs."""
+    """`module` takes the `inputs` in this order, and returns a tuple of the outputs."""
 
     module: fx.GraphModule
     inputs: list[Variable]
@@ -44,14 +44,14 @@ class Module:
 
 
 class Batch(NamedTuple):
-    """The number of samples, and the longest sequence of each axis that is fed."""
+    """The number of samples, and the length of the longest sequence along each axis that is fed."""
 
     samples: int
     longest: tuple[tuple[Axis, int], ...] = ()
 
 
 def compiled(outputs: Sequence[Variable], sizes: Mapping[Variable, Shape], batch: Batch | None = None) -> Module:
-    """`sizes`: the shapes of the inputs whose own leave something open."""
+    """`sizes`: the shapes of inputs that leave sizes open."""
     keep_freed_memory()
     return _Lowering(sizes, batch or Batch(1)).module(outputs)
 
@@ -64,7 +64,7 @@ class _Lowering:
         self.made: list[Axis] = []
         self.is_of_one_batch = False
         self.done: dict[Variable, str] = {}
-        self.tensors: dict[int, torch.Tensor] = {}  # address of a parameter's numbers -> the tensor that holds them
+        self.tensors: dict[int, torch.Tensor] = {}  # address of a parameter's memory -> the tensor that owns it
         self.inputs: list[Variable] = []
         self.dropouts: dict[str, Node] = {}
         self.draws: list[tuple[Node, Variable]] = []
@@ -104,7 +104,7 @@ class _Lowering:
         return self.done[wanted]
 
     def operands(self, output: Output) -> Sequence[Variable]:
-        """What a value is computed from; a block's is that inside of it."""
+        """What a value is computed from; for a block, the value inside it."""
         block = output.node.block
         return [block.root.outputs[output.index]] if block else output.node.inputs
 
@@ -147,7 +147,7 @@ class _Lowering:
             self.assigned[resolved(node.inputs[0])] = node.inputs[1]  # type: ignore[index]
 
     def call(self, node: Node, output: Output, inputs: Sequence[Variable]) -> Call:
-        """What a rule is given; of operations along sequences, their lengths too, and those of a new axis are found."""
+        """What a rule gets. Operations along sequences also get the lengths; those of a new axis are recorded."""
         keys = [self.done[variable] for variable in inputs]
         found = {"batchSize": self.batch.samples}
         if node.op not in along.RULES:
@@ -160,16 +160,16 @@ class _Lowering:
             found |= {"longest": self.longest(axis) if node.op == "UnpackSequenceOp" else 0}
         found |= {"isAsItIs": node.op == "ReconcileDynamicAxis" and inputs[0].dynamic_axes == inputs[1].dynamic_axes}
         call = Call(self.draft, tuple(keys), Attributes(node.attributes | found))
-        made = output.dynamic_axes[1] if output.is_sequence else Axis(node.uid)  # where none is left: one sample each
+        made = output.dynamic_axes[1] if output.is_sequence else Axis(node.uid)  # without any: one sample each
         if (rule := along.RULES[node.op].lengths) and made not in (axis, *self.lengths):
             self.lengths[made] = str(rule(call))
-            if node.op == "ToSequenceOp" and len(keys) == 1:  # rows that are taken whole
+            if node.op == "ToSequenceOp" and len(keys) == 1:  # rows that are whole sequences
                 self.batch = self.batch._replace(longest=(*self.batch.longest, (made, call.shape()[0])))
             self.made.append(made)
         return call
 
     def of_each_sample(self, key: str, variable: Variable, output: Output) -> str:
-        """A value of the batch, repeated along the sequences of the others."""
+        """A value with a batch axis only, repeated along the sequences of the others."""
         if not variable.has_batch_axis or variable.is_sequence:
             return key
         return self.draft.add("sequence_repeat", [key, self.lengths_of(output.dynamic_axes[1])])
@@ -185,13 +185,13 @@ class _Lowering:
         known = dict(self.batch.longest)
         if axis not in known:
             raise NotImplementedError(
-                f"sequence.unpack along {axis}: the network makes it, so its longest sequence is not known before; "
-                "unpack what is fed"
+                f"sequence.unpack: the network itself makes the axis {axis}, so its longest sequence is not known in "
+                f"advance; unpack an input"
             )
         return known[axis]
 
     def drawn(self, node: Node, output: Output) -> str:
-        """What the module is fed, or finds in a buffer, in each pass: numbers drawn for it."""
+        """What the module is fed, or reads from a buffer, in each pass: numbers drawn for it."""
         like = resolved(node.inputs[0]) if node.inputs and node.op == "RandomDistribution" else None
         if like is not None and like.has_batch_axis:
             numbers: Variable = Input(
@@ -204,7 +204,7 @@ class _Lowering:
 
 
 class SharingEmitter(Emitter):
-    """Writes code whose parameters are the tensors that they come from: no layer takes them over."""
+    """Writes code whose parameters are the given tensors; no layer copies them."""
 
     def __init__(
         self, graph: Graph, tensors: Mapping[int, torch.Tensor], dropouts: Mapping[str, Node], dtype: torch.dtype

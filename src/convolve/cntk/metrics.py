@@ -1,4 +1,4 @@
-"""What a training is judged by: one number for each sample."""
+"""Metrics: one number per sample."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from convolve.cntk.ops.windows import times_transpose
 def classification_error(
     output_vector: Any, target_vector: Any, axis: Any = -1, topN: int = 1, name: str = ""
 ) -> Function:
-    """1 where the largest element is not the target's, or is none of the `topN` largest."""
+    """1 if the target is not the largest element, or not among the `topN` largest."""
     if topN > 1:
         return primitive("ClassificationError", output_vector, target_vector, float(topN), name=name)
     along = axis if isinstance(axis, Axis) else Axis(axis)

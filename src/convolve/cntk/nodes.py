@@ -1,8 +1,8 @@
-"""What functions consist of: nodes, each a primitive of CNTK's v2 files or a block of them.
+"""The parts of functions: nodes, each an operation of CNTK's v2 files or a block of them.
 
-A node's shapes are found by the rules that read CNTK's model files (`importers/cntk`): once when it is made, if all is
-known then, else when its placeholders are bound. Attributes are kept as the files have them: axes and shapes with the
-fastest dimension first.
+A node's shapes follow from the rules that read CNTK's model files (`importers/cntk`): once when the node is made, if
+everything is known then, else when its placeholders are replaced. Attributes are kept as in the files: axes and shapes
+with the fastest dimension first.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from convolve.importers.cntk.plain import Rule
 if TYPE_CHECKING:
     from convolve.cntk.ops.functions import Function
 
-# Numbers in the place of sizes that may be any (-3) or are to be inferred (-1), and others: what differs between the
-# two depends on them.
+# Stand-ins for sizes that may vary (-3) or are to be inferred (-1), and a second set: what differs between the two
+# results depends on those sizes.
 _STAND_INS, _OTHERS = {-3: 97, -1: 89}, {-3: 101, -1: 103}
 
 _SHOWN = {"OneHot": "OneHotOp", "UnpackBatch": "UnpackBatchAxis", "ToBatch": "ToBatchAxis"}  # else as in v2 files
@@ -47,7 +47,7 @@ _SHOWN = {"OneHot": "OneHotOp", "UnpackBatch": "UnpackBatchAxis", "ToBatch": "To
 
 @dataclass(eq=False)
 class Block:
-    """`arguments`: the placeholders of the inner function and what they stand for outside."""
+    """`arguments`: the placeholders of the inner function, and what they stand for outside."""
 
     op_name: str
     root: Function
@@ -76,19 +76,19 @@ class Node:
 
 
 def results_of(node: Node) -> list[Variable]:
-    """What a node gives: a combination hands on what it is given."""
+    """The results of a node; a Combine passes on its inputs."""
     return list(node.inputs) if node.op == "Combine" else list(node.outputs)
 
 
 def resolved(variable: Variable) -> Variable:
-    """What a placeholder within a block stands for, outside of it."""
+    """What a placeholder inside a block stands for outside."""
     while isinstance(variable, Placeholder) and variable.stands_for is not None:
         variable = variable.stands_for
     return variable
 
 
 def nodes_of(outputs: Iterable[Variable]) -> list[Node]:
-    """The nodes that the outputs need, operands first; blocks as one. The stack is ours: networks are deep."""
+    """The nodes that the outputs need, operands first; a block counts as one. Our own stack: networks are deep."""
     order: dict[Node, None] = {}
     stack = [variable.node for variable in reversed([*outputs]) if isinstance(variable, Output)]
     while stack:
@@ -104,13 +104,13 @@ def nodes_of(outputs: Iterable[Variable]) -> list[Node]:
 
 
 def operands_in_order(node: Node) -> list[Variable]:
-    """As programs write them: files have the factors of a product the other way round."""
+    """The operands as programs write them; files have the factors of a product in reverse."""
     return node.inputs[::-1] if node.op in ("Times", "TransposeTimes") else node.inputs
 
 
 def leaves_of(outputs: Iterable[Variable], as_written: bool = False) -> list[Variable]:
-    """The variables that the outputs are made of, depth first from the outputs: CNTK's order of parameters; or in the
-    order in which the operations' operands were written, CNTK's order of inputs and arguments."""
+    """The variables that the outputs are computed from: depth first from the outputs, CNTK's order of parameters; or
+    `as_written`, CNTK's order of inputs and arguments."""
     found: dict[Variable, None] = {}
     seen: set[Node] = set()
     stack: list[Iterator[Variable]] = [iter([*outputs])]
@@ -130,7 +130,7 @@ def leaves_of(outputs: Iterable[Variable], as_written: bool = False) -> list[Var
 
 
 def infer(node: Node) -> None:
-    """Find the shapes, types and axes of what a node gives, as far as its operands tell."""
+    """Infer the shapes, types and axes of a node's results, as far as its operands tell."""
     _require_one_type(node)
     if node.op == "Combine":
         return
@@ -234,7 +234,7 @@ def _is_over_batch(node: Node) -> bool:
 
 
 def _shapes(node: Node, inputs: Sequence[Variable]) -> list[Shape]:
-    """By a trial of the rule; sizes that may be any stand for two numbers each, to see what depends on them."""
+    """Shapes by trial: the rule runs with two stand-ins for each open size, to see what depends on it."""
     known = late.known_shape(node, inputs)
     if known is not None:
         return [known] * len(node.outputs)
@@ -282,7 +282,7 @@ def _trial(
 
 
 def _refusal(node: Node, what: str) -> type[Exception]:
-    """CNTK calls sizes and axes that do not fit a bad argument, but for operands that have too few axes."""
+    """CNTK raises ValueError for sizes and axes that do not fit, but RuntimeError for operands with too few axes."""
     if node.op == "Times":
         reduced = len(resolved(node.inputs[0]).shape) - node.attributes["outputRank"]
         return RuntimeError if 0 < len(resolved(node.inputs[1]).shape) < reduced else ValueError

@@ -1,4 +1,4 @@
-"""Operators of Python on variables and functions: numpy's broadcasting, CNTK's choice of them."""
+"""Python's operators on variables and functions: those that CNTK has, with numpy's broadcasting."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ _Operator = Callable[[Any, Any], Any]
 
 
 def _both(name: str) -> tuple[_Operator, _Operator]:
-    """CNTK's function of two operands as an operator, and as the one that Python asks of the operand on the right."""
+    """CNTK's function of two operands as an operator, and as the reflected one (`__radd__`)."""
 
     def applied(left: Any, right: Any) -> Any:
         return getattr(_ops(), name)(left, right)
@@ -16,7 +16,7 @@ def _both(name: str) -> tuple[_Operator, _Operator]:
 
 
 class Operators:
-    """`==` compares identity; `x ** 2` and `x > 0` are refused by Python, as CNTK has no such operators."""
+    """`==` compares identity; Python refuses `x ** 2` and `x > 0`, since CNTK has no such operators."""
 
     __add__, __radd__ = _both("plus")
     __sub__, __rsub__ = _both("minus")
@@ -33,7 +33,7 @@ class Operators:
     def __getitem__(self, key: Any) -> Any:
         return _ops().slices_of(self, key)
 
-    __array_priority__ = 10.0  # so that numpy leaves `array + variable` to the variable
+    __array_priority__ = 10.0  # makes numpy leave `array + variable` to the variable
     __array_ufunc__ = None
 
 

@@ -1,16 +1,16 @@
-"""Max pooling of maps in CNTK's layout, the way that PyTorch is fast at."""
+"""Max pooling of maps in CNTK's layout, in the way that is fast in PyTorch."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-_LEAST_MAPS = 4  # fewer are no faster with the channels last
+_LEAST_MAPS = 4  # with fewer channels, channels last is no faster
 
 
 class _MaxPool(torch.autograd.Function):
-    """Forward with the channels last, where PyTorch compares vectors (three times as fast on a processor); backward
-    with the channels first, where it has the least to do. The numbers are the same, bit for bit."""
+    """Forward with channels last, where PyTorch compares vectors (three times as fast on a CPU); backward with channels
+    first, where it has the least to do. The results are the same, bit for bit."""
 
     @staticmethod
     def forward(ctx: Any, x_NCHW: Tensor, settings: tuple[Any, ...]) -> Tensor:
@@ -46,8 +46,8 @@ class MaxPool(nn.Module):
 
 
 def pool_first(module: fx.GraphModule) -> None:
-    """The maxima before their ReLU instead of a ReLU before the maxima, where nothing else sees it: the same numbers
-    and gradients, from a quarter of the work."""
+    """Move a ReLU behind the max pooling that follows it, if nothing else reads it: the same numbers and gradients,
+    from a quarter of the work."""
     for relu in list(module.graph.nodes):
         users = list(relu.users)
         if relu.target is not torch.relu or len(users) != 1 or users[0].op != "call_module":

@@ -1,4 +1,4 @@
-"""The arithmetic of training steps: fp32, as CNTK's, or a faster one where `convolve run --precision` allows it."""
+"""The precision of training steps: fp32, as in CNTK, or a faster one if `convolve run --precision` allows it."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ _asked = {"precision": "fp32"}
 
 
 def ask(name: str) -> None:
-    """What the steps of all trainers may compute in from now on."""
+    """Allow this precision for the steps of all trainers from now on."""
     if name not in NAMES:
-        raise UsageError(f"--precision of a program is one of {', '.join(NAMES)}, got {name!r}")
+        raise UsageError(f"--precision must be one of {', '.join(NAMES)}, not {name!r}")
     _asked["precision"] = name
 
 
 def choose(root: Variable, given: feeding.Minibatch) -> Precision:
-    """For a trainer whose network ends in `root`, by the gradients of its first minibatch."""
+    """Choose for a trainer whose network ends in `root`, by the gradients of its first minibatch."""
     if _asked["precision"] == "fp32":
         return FP32
     weights = [leaf.data for leaf in leaves_of([root]) if isinstance(leaf, Stored) and leaf.is_trainable]
 
     def gradients(precision: Precision) -> list[Tensor]:
-        """As if all samples were of one class, so that they add up (`training/precision.py`)."""
+        """The gradients as if all samples had one class, so that they add up (`training/precision.py`)."""
         with torch.enable_grad():
             [scores] = passed(precision, [root], given)
-            scores = F.pad(scores.flatten(1), (0, 1))  # a class more: one alone would have no gradient
+            scores = F.pad(scores.flatten(1), (0, 1))  # one class more: a single one would have no gradient
             loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         return [each for each in found if each is not None]
@@ -56,7 +56,7 @@ def passed(
         return running.passed(outputs, given, is_step, owner=trainer)
     for each in given.values():
         if each.tensor.ndim == 4:
-            last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # of single maps, too
+            last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # also for single maps
             each.tensor = last.copy_(each.tensor)
     with precision.autocast(devices.used()):
         found = running.passed(outputs, given, is_step, owner=trainer)

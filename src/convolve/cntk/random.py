@@ -1,4 +1,4 @@
-"""Random numbers in a network: drawn anew in each pass, CNTK's bit for bit on a processor."""
+"""Random numbers in a network: drawn anew in each pass; on a CPU, CNTK's bit for bit."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Dropout and random numbers, drawn as CNTK draws them on a processor."""
+"""Dropout and random numbers, drawn as CNTK does on a CPU."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from convolve.models.cntk_values import dropped
 
 
 class Dropout(nn.Module):
-    """CNTK's masks: an element is kept where its fraction is above the rate."""
+    """CNTK's masks: an element is kept if its random fraction is above the rate."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
         self.node = node
 
     def __deepcopy__(self, memo: Any) -> Dropout:
-        """The node leads to the whole network, which nobody wants to copy."""
+        """No copy: the node leads to the whole network."""
         copy = Dropout(self.node)
         return copy.train(self.training)
 
@@ -60,7 +60,7 @@ def with_offset(node: Node, attributes: dict[str, Any], owner: Any) -> dict[str,
 
 
 def _stream(node: Node, count: int) -> Draws:
-    """The stream of a node, about to be asked for so many numbers."""
+    """The stream of a node, of which `count` numbers are drawn next."""
     owner = _drawing["for"]
     if owner not in node.streams:
         node.streams[owner] = _begun(node)
@@ -97,11 +97,11 @@ def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:
     return np.asarray(found).reshape(shape)
 
 
-_TRIALS = 10  # by which CNTK finds how many draws a sample without repetition takes
+_TRIALS = 10  # with which CNTK estimates how many draws a sample without repetition takes
 
 
 def _sampled(node: Node, state: Draws, shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Classes as vectors, or how often each is expected."""
+    """Classes as one-hot vectors, or how often each is expected."""
     weights, count = node.inputs[0].value.reshape(-1).astype(np.float64), node.attributes["numSamples"]  # type: ignore[attr-defined]
     sums, repeat = np.cumsum(weights), node.attributes["allowDuplicates"]
     if node.op == "RandomSample":
@@ -113,7 +113,7 @@ def _sampled(node: Node, state: Draws, shape: tuple[int, ...]) -> NDArray[np.flo
 
 
 def _classes(state: Draws, sums: NDArray[np.float64], count: int, repeat: bool) -> tuple[list[int], int]:
-    """(classes, how many were drawn for them): without repetition, what is there already is drawn again."""
+    """(classes, number of draws): without repetition, a class that was already drawn is drawn again."""
     found: list[int] = []
     tries = 0
     while len(found) < count:

@@ -1,16 +1,16 @@
-"""Names of CNTK that are known and not supported, each with a way out."""
+"""Names of CNTK that are known but not supported, each with a way out."""
 
 from collections.abc import Callable
 from typing import Any
 
-_RECURRENCE = "sequences and recurrence are not supported but for what `cntk.sequence` has; convolve is for images"
+_RECURRENCE = "recurrence is not supported, and sequences only through `cntk.sequence`; convolve is for images"
 _GROUPS = {
     _RECURRENCE: (
         "Recurrence RecurrenceFrom ForwardDeclaration Fold FoldFrom UnfoldFrom LSTM GRU RNNStep RNNUnit Delay "
         "PastValueWindow PastValue FutureValue SequentialConvolution AttentionModel optimized_rnnstack "
         "edit_distance_error forward_backward labels_to_graph lattice_sequence_with_softmax"
     ),
-    "this format is not read; write the data as CTF": (
+    "convolve does not read this format; write the data as CTF": (
         "HTKFeatureDeserializer HTKMLFDeserializer HTKMLFBinaryDeserializer LatticeDeserializer CBFDeserializer"
     ),
     "this loss is not supported; write it with cntk's operations": (
@@ -32,12 +32,12 @@ def way_out(name: str) -> str:
 
 
 def by_way_out() -> dict[str, list[str]]:
-    """Each way out, and the names that have it."""
+    """Way out -> the names that have it."""
     return {way: names.split() for way, names in _GROUPS.items()}
 
 
 def stand_in(name: str) -> Callable[..., Any]:
-    """What a program gets that imports `name`: it refuses to be called."""
+    """What a program gets that imports `name`; it raises an error when it is called."""
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(way_out(name))
@@ -51,7 +51,7 @@ def is_stand_in(value: Any) -> bool:
 
 
 def attribute(module: str) -> Callable[[str], Any]:
-    """For `__getattr__` of a module: a stand-in for what is known and not supported."""
+    """For a module's `__getattr__`: a stand-in for a name that is known but not supported."""
 
     def get(name: str) -> Any:
         if known(name):

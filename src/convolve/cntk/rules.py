@@ -1,4 +1,4 @@
-"""What programs compute beyond the files that convolve reads: rules of lowering for these."""
+"""Rules of lowering for operations beyond those of the files that convolve reads."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from convolve.importers.cntk.plain import Rule
 
 
 def _random(call: Call) -> str:
-    """The shape alone: the numbers are drawn before each pass (`lowering.py`)."""
+    """The shape only: the numbers are drawn before each pass (`lowering.py`)."""
     if call.operands:
         return call.operand(0)
     shape = call.attributes.get("newShape", tuple)[::-1]
@@ -17,7 +17,7 @@ def _random(call: Call) -> str:
 
 
 def _sample(call: Call) -> str:
-    """A vector of each class that is drawn."""
+    """One vector per class that is drawn."""
     shape = (call.attributes.get("numSamples", int), *call.shape())
     return call.draft.parameter(np.broadcast_to(np.float32(0), shape), 0.0)
 

@@ -1,4 +1,4 @@
-"""Running functions: one compiled module for each set of outputs, whatever the batch."""
+"""Running functions: one compiled module per set of outputs, for any batch size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from convolve.cntk.lowering import Batch, Module, compiled
 from convolve.cntk.nodes import leaves_of, resolved
 from convolve.cntk.variables import TORCH_TYPES, Output, Shape, Stored, Variable
 
-_MOST_MODULES = 64  # a program that makes functions in a loop would else keep all of them for good
-_modules: dict[Any, Module] = {}  # the one used last at the end
-_needed: dict[tuple[Variable, ...], list[Variable]] = {}  # of the outputs that were asked for last
+_MOST_MODULES = 64  # otherwise a program that creates functions in a loop would keep all of them
+_modules: dict[Any, Module] = {}  # the last used one at the end
+_needed: dict[tuple[Variable, ...], list[Variable]] = {}  # of the outputs last asked for
 
 
 def forget() -> None:
-    """A network was changed: what was compiled of it does not hold any more."""
+    """After a change of a network: what was compiled is no longer valid."""
     _modules.clear()
     _needed.clear()
 
@@ -40,12 +40,12 @@ def module_of(outputs: Sequence[Variable], fed: Mapping[Variable, feeding.Fed]) 
 
 
 def needed(outputs: Sequence[Variable]) -> list[Variable]:
-    """What values must be given of."""
+    """The variables whose values must be given."""
     key = tuple(outputs)
     if key not in _needed:
         found = [variable for variable in leaves_of(outputs) if variable.is_input or variable.is_placeholder]
         if any(variable.is_placeholder for variable in found):
-            return found  # they will be something else
+            return found  # they will be replaced
         if len(_needed) >= _MOST_MODULES:
             _needed.clear()
         _needed[key] = found
@@ -53,8 +53,7 @@ def needed(outputs: Sequence[Variable]) -> list[Variable]:
 
 
 def arguments_of(outputs: Sequence[Variable], arguments: Any, signature: Sequence[Variable]) -> dict[Variable, Any]:
-    """What a program gives as arguments, by variable: a dictionary by variable or name, or the values of the only
-    one."""
+    """A program's arguments by variable: from a dictionary by variable or name, or from the value of the only one."""
     wanted = needed(outputs)
     if arguments is None:
         arguments = {}
@@ -88,7 +87,7 @@ def _called(key: Any, wanted: Sequence[Variable]) -> list[Variable]:
 
 
 def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> feeding.Minibatch:
-    """The tensors of all arguments that the outputs need. Missing ones are named."""
+    """The tensors of all arguments that the outputs need. Missing ones are named in the error."""
     wanted = needed(outputs)
     missing = [variable for variable in wanted if variable not in arguments]
     if missing and not arguments and len(wanted) == len(missing):
@@ -108,11 +107,11 @@ def fed(outputs: Sequence[Variable], arguments: Mapping[Variable, Any]) -> feedi
 
 @dataclass(eq=False, repr=False)
 class BackPropState:
-    """What a forward pass leaves for a backward one."""
+    """What a forward pass keeps for the backward pass."""
 
     outputs: dict[Variable, torch.Tensor]
     given: feeding.Minibatch
-    assignments: list[tuple[Stored, torch.Tensor]]  # which are made when the backward pass is done
+    assignments: list[tuple[Stored, torch.Tensor]]  # made when the backward pass is done
 
     @staticmethod
     def device() -> Any:
@@ -124,7 +123,7 @@ class BackPropState:
 def passed(
     outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None, owner: Any = None
 ) -> list[torch.Tensor]:
-    """The tensors that the outputs are; the caller says whether gradients are kept, and whether assignments wait.
+    """The tensors of the outputs. The caller decides whether gradients are kept, and assignments wait in `later`.
 
     `owner`: the trainer whose random numbers are drawn; else the outputs have their own.
     """
@@ -163,18 +162,18 @@ def _lengths(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tens
 
 
 def _keep_lengths(run: Module, found: Sequence[torch.Tensor], given: feeding.Minibatch) -> None:
-    """What the sequences are that the network made, for those who show them."""
+    """Record the lengths of the sequences that the network made, for those who read the results."""
     for axis, place in run.made.items():
         lengths = found[place].long().tolist()
         if min(lengths, default=1) < 1:
             raise RuntimeError(
-                f"AddSequence: Sequences must be a least one frame long. Along '{axis.name}' nothing is left of one."
+                f"AddSequence: Sequences must be a least one frame long. Along '{axis.name}', one has no samples left."
             )
         given.made[axis] = lengths
 
 
 def _draw(run: Module, given: feeding.Minibatch) -> dict[Variable, torch.Tensor]:
-    """Fresh random numbers: into their buffers, and for as many samples as are fed."""
+    """New random numbers: into their buffers, or for as many samples as are fed."""
     count, drawn = max((len(each.tensor) for each in given.values()), default=1), {}
     for node, variable in run.draws:
         if isinstance(variable, Stored):
@@ -195,7 +194,7 @@ def evaluated(
 
 
 def named(asked: Any, values: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The values by what a program asked for: variables, or functions."""
+    """The values under the keys that a program asked for: variables or functions."""
     listed = asked if isinstance(asked, list | tuple | set) else [asked]
     return {each: values[getattr(each, "output", each)] for each in listed}
 
@@ -258,7 +257,7 @@ def _gradients(
 
 
 def _leaves_wanted(variables: Any, inputs: Any) -> list[Variable]:
-    """The variables whose gradients are asked for: parameters, constants, inputs."""
+    """The variables whose gradients are wanted: parameters, constants, inputs."""
     wanted = list(variables)
     if not wanted:
         raise ValueError("Backward: List of inputs to compute gradients for, must not be empty.")

@@ -80,7 +80,7 @@ def model_values(function: Function, trainer: Any = None) -> dict[str, Any]:
 
 
 def _number_anew(items: list[Any]) -> None:
-    """Two models that were loaded may have the same numbers: one of two gets another."""
+    """Two loaded models may have the same uids: one of the two gets others."""
     seen: set[str] = set()
     for item in items:
         if item.uid in seen:
@@ -91,7 +91,7 @@ def _number_anew(items: list[Any]) -> None:
 
 
 def all_nodes(outputs: list[Variable], root: Node | None = None) -> list[Node]:
-    """All nodes, those inside of blocks before their block."""
+    """All nodes; those inside a block come before the block."""
     found: dict[Node, None] = {}
     for node in [*nodes_of(outputs), *([root] if root and root.op == "Combine" else [])]:
         if node.block:
@@ -119,8 +119,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
 def _function(node: Node, trainer: Any) -> dict[str, Any]:
     if node.op not in _CODES or (node.op in along.RULES and node.op not in along.STORED):
         raise NotImplementedError(
-            f"{node.op} is not written to model files; save the function below it, and apply the operation again when "
-            "it is loaded"
+            f"model files cannot hold {node.op}; save the function without it, and apply it again after loading"
         )
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
@@ -146,7 +145,7 @@ def _function(node: Node, trainer: Any) -> dict[str, Any]:
 
 
 def whole(node: Node) -> dict[str, Any]:
-    """The attributes as CNTK writes them: windows with a number for each axis, as it has inferred them."""
+    """The attributes as CNTK writes them: windows with a number for each axis, as inferred."""
     values = dict(node.attributes)
     if node.op not in _WINDOWS:
         return values
@@ -177,10 +176,10 @@ def _completed(values: Any, window_rank: int, rank: int, fill: Any) -> Any:
 
 
 def load(model: Any, form: str = "CNTKv2") -> Function:
-    """The function in a v2 file, or in the bytes of one."""
+    """The function in a v2 file, given as a path or as bytes."""
     if form != "CNTKv2":
         raise NotImplementedError(
-            f"{model}: as a Function a CNTK v2 file is read; convolve.load_graph reads ONNX files"
+            f"{model}: Function.load reads CNTK v2 files; for ONNX files, use convolve.load_graph"
         )
     is_bytes = isinstance(model, bytes | bytearray)
     if is_bytes and not model:
@@ -194,13 +193,13 @@ def load(model: Any, form: str = "CNTKv2") -> Function:
     except ConvolveError as error:
         raise RuntimeError(str(error)) from None
     except KeyError as error:
-        raise RuntimeError(f"{path} is damaged: it names {error}, which it does not hold") from None
-    except (IndexError, ValueError) as error:  # shapes and attributes that do not go together
-        raise RuntimeError(f"{path} is damaged, or no network of CNTK's: {error}") from None
+        raise RuntimeError(f"{path} is damaged: it refers to {error}, which it does not define") from None
+    except (IndexError, ValueError) as error:  # shapes and attributes that do not fit together
+        raise RuntimeError(f"{path} is damaged, or not a network of CNTK: {error}") from None
 
 
 def restore(function: Function, filename: str) -> None:
-    """Give the parameters of `function` the values of those in a file."""
+    """Load the values of the parameters of `function` from a file."""
     try:
         stored = load(filename)
     except ValueError:
@@ -209,8 +208,8 @@ def restore(function: Function, filename: str) -> None:
 
 
 def take_values(function: Function, stored: Function) -> None:
-    """The values of `stored`, by the uids of parameters and constants, else by their order, and where its streams of
-    random numbers stand."""
+    """Take the values of `stored`, matched by the uids of parameters and constants, else by order; also the positions
+    of its streams of random numbers."""
     ours, theirs = _state(function), _state(stored)
     if {v.uid for v in ours.stored} <= {v.uid for v in theirs.stored}:
         by_uid = {v.uid: v for v in theirs.stored}
@@ -240,14 +239,14 @@ def _state(function: Function) -> _State:
 
 
 def _in_order(ours: list[Stored], theirs: list[Stored]) -> list[tuple[Stored, Stored]]:
-    """Parameters, and the constants with names: others are numbers in a formula, which may be written otherwise."""
+    """Parameters, and constants with names: others are numbers in a formula, which may be written differently."""
     mine, others = (
         [v for v in each if v.is_trainable or v.name] if len(ours) != len(theirs) else each for each in (ours, theirs)
     )
     if [v.is_trainable for v in mine] != [v.is_trainable for v in others]:
         raise ValueError(
-            f"the file holds {len(others)} parameters and constants, the function has {len(mine)}: they are not of one "
-            "network"
+            f"the file holds {len(others)} parameters and constants, but the function has {len(mine)}: they are "
+            f"different networks"
         )
     return list(zip(mine, others, strict=True))
 
@@ -256,7 +255,7 @@ def _read(top: Record, path: object) -> Function:
     functions = {record.get("uid", str): record for record in top.list("primitive_functions", Record)}
     variables: dict[str, Variable] = {}
     for record in top.list("inputs", Record):
-        if _maker(record.get("uid", str)) not in functions:  # else a value that is read before the file has made it
+        if _maker(record.get("uid", str)) not in functions:  # otherwise a value is read before the file has defined it
             variable = _leaf(record, path)
             variables[variable.uid] = variable
     keep_uids_beyond([*variables, *functions])
@@ -271,12 +270,12 @@ def _read(top: Record, path: object) -> Function:
 
 
 def _maker(uid: str) -> str:
-    """The function that makes a value."""
+    """The function that computes a value."""
     return uid.rpartition("_Output_")[0]
 
 
 def _operands_first(functions: dict[str, Record], path: object) -> list[str]:
-    """CNTK writes functions depth first from the result: what several others use may come behind some of them."""
+    """CNTK writes functions depth first from the result: one that several others use may come after some of them."""
     order: dict[str, None] = {}
     opened: set[str] = set()
     stack = [*functions][::-1]
@@ -286,7 +285,7 @@ def _operands_first(functions: dict[str, Record], path: object) -> list[str]:
         if uid in order or not missing:
             order[stack.pop()] = None
         elif uid in opened:
-            raise UnsupportedError(f"{path}: {uid} is made from its own values; recurrence is not supported")
+            raise UnsupportedError(f"{path}: {uid} depends on its own values; recurrence is not supported")
         else:
             opened.add(uid)
             stack += missing
@@ -294,7 +293,7 @@ def _operands_first(functions: dict[str, Record], path: object) -> list[str]:
 
 
 def _needed(record: Record) -> list[str]:
-    """The functions that another one is made of."""
+    """The functions that another one depends on."""
     values = [*record.list("inputs", str), *record.list("block_function_composite_arguments_map_values", str)]
     inside = record.get("block_function_composite", Record, Record("", 0))
     return [*map(_maker, values), inside.get("root", str, "")]

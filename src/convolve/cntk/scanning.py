@@ -1,4 +1,4 @@
-"""What of CNTK a program names that is not here, found before the program runs."""
+"""Finds the names of CNTK that a program uses and convolve lacks, before the program runs."""
 
 import ast
 import importlib
@@ -14,13 +14,13 @@ _CAUGHT = {"ImportError", "ModuleNotFoundError", "AttributeError", "Exception"}
 
 
 def unsupported(program: Path) -> list[str]:
-    """A line for each name: where it stands, and what to do about it. Modules beside the program are read too."""
+    """One line per name: where it is used, and what to do about it. Modules beside the program are read, too."""
     files, lines = [program], []
     for path in files:
         try:
             tree = ast.parse(path.read_bytes(), str(path))
         except (SyntaxError, ValueError):
-            continue  # Python says it better when it runs
+            continue  # Python reports it better when it runs
         found: dict[str, list[int]] = {}
         names = _imported(tree, found)
         if "*" in names:
@@ -35,7 +35,7 @@ def unsupported(program: Path) -> list[str]:
 
 
 def _looked_at(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node, outermost first, but for what a program tries and is prepared to lack."""
+    """Every node, outermost first, except what a program tries and is prepared to miss."""
     stack = [tree]
     while stack:
         node = stack.pop()
@@ -54,7 +54,7 @@ def _catches(handler: ast.ExceptHandler) -> bool:
 
 
 def _imported(tree: ast.AST, found: dict[str, list[int]]) -> dict[str, str]:
-    """A program's own name -> what it is in CNTK; what cannot be imported goes to `found`."""
+    """A program's own name -> what it is in CNTK; `found` gets what cannot be imported."""
     names = {}
     for node in _looked_at(tree):
         for own, path, named in _imports_of(node):
@@ -64,7 +64,7 @@ def _imported(tree: ast.AST, found: dict[str, list[int]]) -> dict[str, str]:
 
 
 def _undefined(tree: ast.AST) -> set[str]:
-    """The names that a program reads and gives to nothing itself: they come by `from ... import *`, or with Python."""
+    """The names that a program reads but never defines: they come from `from ... import *`, or from Python."""
     read: set[str] = set()
     given: set[str] = set()
     for node in ast.walk(tree):
@@ -78,7 +78,7 @@ def _undefined(tree: ast.AST) -> set[str]:
 
 
 def _imports_of(node: ast.AST) -> Iterator[tuple[str, str, str]]:
-    """(a program's own name, what it is in CNTK, what was named) of an import of something of CNTK's."""
+    """(the program's name, what it is in CNTK, the name in the statement) for an import from CNTK."""
     if isinstance(node, ast.Import):
         for each in filter(lambda each: _is_cntks(each.name), node.names):
             yield each.asname or "cntk", each.name if each.asname else "cntk", each.name
@@ -106,7 +106,7 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _note(path: str, line: int, found: dict[str, list[int]], is_use: bool) -> None:
-    """Whether `path` leads somewhere; what is refused when it is called may be imported."""
+    """Whether `path` exists; what refuses only when it is called may be imported."""
     what: Any = importlib.import_module("convolve.cntk")
     parts = path.split(".")[1:]
     for at, part in enumerate(parts):
@@ -117,7 +117,7 @@ def _note(path: str, line: int, found: dict[str, list[int]], is_use: bool) -> No
             what = _module(f"{above.__name__}.{part}")
         if what is None and not hasattr(above, part):
             name = ".".join(["cntk", *parts[: at + 1]])
-            found.setdefault(f"{name}: not here; write it with what {_BOOK} lists", []).append(line)
+            found.setdefault(f"{name}: convolve does not have it; write it with what {_BOOK} lists", []).append(line)
             return
         if refused.is_stand_in(what):
             if is_use:
@@ -136,7 +136,7 @@ def _module(name: str) -> ModuleType | None:
 
 
 def _beside(tree: ast.AST, own: Path, folder: Path) -> list[Path]:
-    """The files in the program's folder that one in the folder `own` imports, packages too."""
+    """The files in the program's folder that a file in the folder `own` imports, packages included."""
     modules: list[Path] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""Schedules: rates and momenta over the samples of a training."""
+"""Schedules: learning rates and momenta over the samples of a training."""
 
 import copy
 import itertools
@@ -6,11 +6,11 @@ import math
 from enum import Enum, IntEnum
 from typing import Any, Self
 
-FULL_DATA_SWEEP = 2**64 - 2  # as an epoch's size, or as the number of samples of an evaluation
+FULL_DATA_SWEEP = 2**64 - 2  # as an epoch's size, or as the number of samples to evaluate
 
 
 class UnitType(Enum):
-    """What a rate of CNTK before 2.2 is meant for."""
+    """What a rate of CNTK before 2.2 is for."""
 
     sample = "sample"
     minibatch = "minibatch"
@@ -21,8 +21,8 @@ class MinibatchSizeUnit(IntEnum):
 
 
 class Schedule:
-    """A value for each period of `epoch_size` samples, or of a sweep where that is not said, the last one for good.
-    `ends`: up to where each holds. `minibatch_size`: what a value is meant for, 0: whatever comes."""
+    """One value for each period of `epoch_size` samples (or of one sweep, if that is not given); the last one stays.
+    `ends`: up to where each value holds. `minibatch_size`: the number of samples that a value is for, 0: any."""
 
     def __init__(self, schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> None:
         self.is_by_sweep = not epoch_size or epoch_size >= FULL_DATA_SWEEP
@@ -34,18 +34,18 @@ class Schedule:
         self.ends = [(end, float(value)) for end, (_, value) in zip(totals, pairs, strict=True)]
 
     def __getitem__(self, place: int) -> float:
-        """The value from that sample on, or sweep."""
+        """The value from this sample on, or from this sweep on."""
         return next((value for end, value in self.ends if place < end), self.ends[-1][1])
 
     def meant_for(self, minibatch_size: int, later: int = 0) -> Self:
-        """The same values, for another size of minibatch, so many samples or sweeps later."""
+        """The same values for another minibatch size, starting this many samples or sweeps later."""
         other = copy.copy(self)
         other.minibatch_size, other.ends = minibatch_size, [(end + later, value) for end, value in self.ends]
         return other
 
     @property
     def unit(self) -> str:
-        """As CNTK prints it: per 1 samples."""
+        """As CNTK prints it: "per 1 samples"."""
         return f"per {self.minibatch_size} samples" if self.minibatch_size else "per minibatch"
 
 
@@ -58,7 +58,7 @@ def _pairs(schedule: Any) -> list[tuple[int, float]]:
 
 
 def as_schedule(schedule: Any, minibatch_size: int | None = None, epoch_size: int | None = None) -> Schedule:
-    """What a learner is given as it stands, or of a number or a list."""
+    """A schedule as given, or one made from a number or a list."""
     return schedule if isinstance(schedule, Schedule) else _schedule(schedule, minibatch_size, epoch_size)
 
 
@@ -103,7 +103,7 @@ def momentum_schedule_per_sample(momentum: Any, epoch_size: int | None = None) -
 
 
 def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = None) -> Schedule:
-    """T samples -> exp(-1 / T) a sample; 0: none."""
+    """T samples -> exp(-1 / T) per sample; 0: no momentum."""
     if isinstance(momentum, Schedule):
         return momentum
     pairs = [(1, momentum)] if isinstance(momentum, int | float) else _pairs(momentum)
@@ -111,7 +111,7 @@ def momentum_as_time_constant_schedule(momentum: Any, epoch_size: int | None = N
 
 
 class MinibatchSizes(Schedule):
-    """How many samples a minibatch has, over the samples of a training."""
+    """The size of minibatches over the samples of a training."""
 
 
 def minibatch_size_schedule(schedule: Any, epoch_size: int = 1) -> MinibatchSizes:

@@ -1,4 +1,4 @@
-"""What is in a function: search, members by name, and how it is printed."""
+"""Inside a function: search, members by name, and how it is printed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0, leads_out: bool = True) -> list[Any]:
-    """The functions and variables for which `visitor` holds, from the outputs on; within blocks down to `depth`, -1:
-    everywhere. CNTK's order: what is inside of a block comes when the rest of the line is done. `leads_out`: from the
-    inside of a block the way goes on to what the block is given."""
+    """The functions and variables for which `visitor` holds, from the outputs on; inside blocks down to `depth`, -1:
+    all. CNTK's order: the inside of a block comes after the rest of the line. `leads_out`: from inside a block, the
+    search goes on to the block's arguments."""
     from convolve.cntk.ops.functions import Function
 
     if not isinstance(root, Function):
@@ -50,7 +50,7 @@ def depth_first_search(root: Any, visitor: Callable[[Any], Any], depth: int = 0,
 
 
 def member(function: Any, name: str) -> Any:
-    """What is called `name` in a function, or in the block that it is: `z.c1`, `z.c1.W`."""
+    """The part called `name` of a function, or of the block that it is: `z.c1`, `z.c1.W`."""
     node = function.node
     inside = node.block.root if node.block else None
     for place in filter(None, (inside, function)):
@@ -69,7 +69,7 @@ def in_words(function: Function) -> str:
     own = [resolved(variable) for variable in operands_in_order(node)]
     is_alone = not function.is_composite or all(
         each is mine for each, mine in zip(function.inputs, own, strict=False)
-    )  # as CNTK has it: the shorter list decides
+    )  # as in CNTK: the shorter list decides
     op = node.op_name if is_alone else "Composite"
     fed = [variable for variable in own if variable.kind not in ("Parameter", "Constant")]
     arguments = function.signature if function.is_composite else tuple(dict.fromkeys(fed))
@@ -79,7 +79,7 @@ def in_words(function: Function) -> str:
     return f"{name}{op}({given}) -> {made}"
 
 
-_COUNTED = ("Slice", "TransposeAxes")  # whose axes CNTK counts from the fastest one when it makes them
+_COUNTED = ("Slice", "TransposeAxes")  # whose axes CNTK counts from the fastest when it creates them
 
 
 def readable_attributes(node: Node) -> dict[str, Any]:

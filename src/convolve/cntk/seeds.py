@@ -1,11 +1,11 @@
-"""CNTK's seeds: every random parameter and every dropout takes the next number, in the order of creation."""
+"""CNTK's seeds: each random parameter and each dropout takes the next number, in the order of creation."""
 
-SENTINEL = 2**64 - 3  # of a seed that CNTK is to choose: SentinelValueForAutoSelectRandomSeed
+SENTINEL = 2**64 - 3  # a seed that CNTK chooses: SentinelValueForAutoSelectRandomSeed
 _state = {"next": 0, "fixed": False}
 
 
 def taken(seed: int | None = None) -> int:
-    """`seed`, or the next one where that is left to CNTK."""
+    """`seed`, or the next one if CNTK is to choose."""
     if seed is not None and seed != SENTINEL:
         return seed
     found = _state["next"]
@@ -19,7 +19,7 @@ def reset(seed: int) -> None:
 
 
 def fixed(seed: int) -> None:
-    """All that is made from now on takes this one."""
+    """Everything created from now on takes this one."""
     _state.update(next=seed, fixed=True)
 
 

@@ -1,4 +1,4 @@
-"""Variables: what functions take and give. Inputs, outputs, parameters, constants, placeholders."""
+"""Variables, which functions take and return: inputs, outputs, parameters, constants, placeholders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ InferredDimension = -1
 FreeDimension = -3
 
 Shape = tuple[int, ...]
-Initial = Callable[[Shape, Any], NDArray[np.floating]]  # of a shape and a type
+Initial = Callable[[Shape, Any], NDArray[np.floating]]  # from a shape and a type
 
 TORCH_TYPES = {np.dtype("f4"): torch.float32, np.dtype("f8"): torch.float64, np.dtype("f2"): torch.float16}
 _WORDS = {np.dtype("f4"): "Float", np.dtype("f8"): "Double", np.dtype("f2"): "Float16"}
@@ -32,20 +32,20 @@ _numbers = {"last": 0}  # of variables and functions
 
 
 def new_uid(kind: str) -> str:
-    """Every variable and function has a number of its own."""
+    """A number for a new variable or function, different from all others."""
     _numbers["last"] += 1
     return f"{kind}{_numbers['last']}"
 
 
 def keep_uids_beyond(uids: Iterable[str]) -> None:
-    """Let what is made from now on have other numbers than these."""
+    """Give everything created from now on other numbers than these."""
     found = (re.search(r"[0-9]+$", uid) for uid in uids)
     _numbers["last"] = max([_numbers["last"], *(int(each.group()) for each in found if each)])
 
 
 def data_type_of(dtype: Any) -> np.dtype[Any]:
-    """float32, float64 or float16; every other type that a program names is float32, as CNTK has it."""
-    if isinstance(dtype, int):  # CNTK's own numbers
+    """float32, float64 or float16; any other type that a program names becomes float32, as in CNTK."""
+    if isinstance(dtype, int):  # CNTK's numbers for types
         dtype = {2: "f8", 4: "f2"}.get(dtype)
     found = np.dtype("f4") if dtype is None else np.dtype(dtype)
     return found if found in TORCH_TYPES else np.dtype("f4")
@@ -56,8 +56,8 @@ def data_type_in_words(dtype: np.dtype[Any]) -> str:
 
 
 class Variable(Operators):
-    """`shape` is that of one sample, numpy's order: -1 where it is to be inferred, -3 where it may be any; None while
-    nothing is known of it."""
+    """`shape` is that of one sample, in numpy's order: -1 for a size to be inferred, -3 for one that may vary; None
+    while nothing is known."""
 
     kind = "Variable"
 
@@ -104,7 +104,7 @@ class Variable(Operators):
         return self.is_sequence
 
     def is_initialized(self) -> bool:
-        """Of a variable with numbers of its own: whether they are there, or could be."""
+        """Whether a variable with its own values has them, or could have them now."""
         return -1 not in self.shape
 
     def get_data_type(self) -> int:
@@ -178,7 +178,7 @@ class Input(Variable):
 
 
 class Placeholder(Variable):
-    """`stands_for`: what a block is given in its place."""
+    """`stands_for`: what a block puts in its place."""
 
     kind = "Placeholder"
     stands_for: Variable | None = None
@@ -199,9 +199,9 @@ class Output(Variable):
 
 
 class Stored(Variable):
-    """A variable with numbers of its own: one storage, which every compiled graph, clone and learner shares.
+    """A variable with its own values: one storage, shared by every compiled graph, clone and learner.
 
-    The numbers come into being when the shape is known and somebody asks: CNTK draws them at the start, from a seed
+    The values are created when the shape is known and they are needed. CNTK creates them at the start, but from a seed
     that the variable takes when it is made, so that the order does not matter.
     """
 
@@ -236,7 +236,7 @@ class Stored(Variable):
             )
             tensor = (
                 torch.from_numpy(array).clone().to(devices.used())
-            )  # memory that begins where convolutions are fast
+            )  # memory at an address where convolutions are fast
             self._data = torch.nn.Parameter(tensor) if self.is_trainable else tensor
         return self._data
 
@@ -261,10 +261,10 @@ class Stored(Variable):
         return NDArrayView.from_dense(self.value)
 
     def record_value_update(self) -> None:
-        """Values are looked up whenever they are needed."""
+        """Does nothing: values are looked up whenever they are needed."""
 
     def take(self, array: NDArray[Any]) -> None:
-        """Copy these numbers; a single one goes everywhere."""
+        """Copy these values; a single number fills the variable."""
         if array.shape != self.shape and array.size != 1:
             raise RuntimeError(
                 f"Variable '{self}' SetValue(): 'source' shape '{shape_in_words(array.shape)}' differs 'destination' "
@@ -282,7 +282,7 @@ _definitions = {"open": 0}  # definitions of functions that are being run
 
 @contextmanager
 def parameters_forbidden() -> Iterator[None]:
-    """Within a definition no parameter is made: each call of the function would make others."""
+    """Inside a definition no parameter can be created: each call of the function would create others."""
     _definitions["open"] += 1
     try:
         yield
@@ -310,14 +310,14 @@ class Constant(Stored):
 
 
 def as_shape(shape: Any) -> Shape:
-    """What programs write: 3, (3, 4), []."""
+    """A shape from what programs write: 3, (3, 4), []."""
     return (int(shape),) if isinstance(shape, int | float | np.number) else tuple(int(size) for size in shape)
 
 
 def _initial(shape: Any, init: Any, dtype: Any) -> tuple[Shape, Initial, Any]:
-    """(shape, what makes the numbers of a shape, their type) of a variable's arguments.
+    """(shape, function that creates the values for a shape, their type) from a variable's arguments.
 
-    A numpy array keeps its type, unless one is said; numbers and lists are float32. What has axes has its own shape.
+    A numpy array keeps its type unless one is given; numbers and lists become float32. An array has its own shape.
     """
     from convolve.cntk.default_options import current
     from convolve.cntk.initializer import Initializer

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from convolve.formats.wire import BYTES, FIXED64, VARINT
 from convolve.importers.cntk.wire import Axis
 
-# Whole numbers are of type Int, but under these keys, where CNTK has them of type SizeT.
+# Whole numbers have the type Int, except under these keys, which have the type SizeT in CNTK.
 _KEYS_OF_SIZES = (
     "Version blockSize data_type depthRadius epoch_size groups kind maxTempMemSizeInSamples minibatchCount "
     "noise_injection_seed numClass numItems numSamples offset op outputRank paddingFoot paddingHead paddingMode "
@@ -36,7 +36,7 @@ def _field(number: int, wire_type: int, content: bytes) -> bytes:
 
 
 def message(values: Mapping[str, Any]) -> bytes:
-    """The Dictionary of `values`: a whole file, or a value in one."""
+    """The Dictionary of `values`: a whole file, or a value inside one."""
     entries = (
         _field(2, BYTES, _field(1, BYTES, str(key).encode()) + _field(2, BYTES, _value(value, str(key))))
         for key, value in values.items()
@@ -70,7 +70,7 @@ def _payload(value: Any, key: str) -> tuple[int, int, int, bytes]:
     if isinstance(value, Iterable):
         return 9, 11, BYTES, b"".join(_field(1, BYTES, _value(item, key)) for item in value)
     raise ValueError(
-        f"{key}: a value of type {type(value).__name__} cannot be saved; numbers, texts and lists of them can"
+        f"{key}: a value of type {type(value).__name__} cannot be saved; numbers, strings and lists of them can"
     )
 
 
@@ -89,7 +89,7 @@ def _axis(axis: Axis) -> bytes:
 
 
 def _array(array: NDArray[Any]) -> bytes:
-    """Numbers in numpy's C order: CNTK's own, with the shape reversed."""
+    """Numbers in numpy's C order, which is CNTK's with the shape reversed."""
     numbers = np.ascontiguousarray(array, np.dtype("f8") if array.dtype == np.float64 else np.dtype("f4"))
     field = 5 if array.dtype == np.float64 else 4
     head = _field(1, VARINT, _varint(DATA_TYPES[array.dtype])) + _field(3, BYTES, _shape(array.shape[::-1]))

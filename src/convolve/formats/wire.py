@@ -35,7 +35,7 @@ class WireReader:
         self.most_fields = self.fields_left = MAX_FIELDS if most_fields is None else most_fields
 
     def error(self, offset: int, what: str) -> FormatError:
-        return FormatError(self.path, f"byte {offset}", what)
+        return FormatError(self.path, f"byte {offset}", f"{what}; copy or download the file again")
 
     def varint(self, start: int, end: int) -> tuple[int, int]:
         """The unsigned integer at `start` and the offset behind it."""

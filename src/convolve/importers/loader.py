@@ -17,13 +17,13 @@ from convolve.records import Metadata
 
 @dataclass(frozen=True)
 class PreprocessOverrides:
-    """What a user says of a model; None leaves it as it is.
+    """What a user says about a model, in place of what its file says; None leaves the file's.
 
-    `mean` is a number, one a channel in the network's order ("104,117,123"), or a file with a mean image, CNTK's .xml
-    or Caffe's .binaryproto; `scale` a number, or one a channel. `output` names the class scores of a file with several
-    outputs; `image_shape_CHW` the image that a network of plain numbers takes, or one whose prototxt does not say;
-    `arch` the network that a checkpoint of PyTorch belongs to. `resize` and `crop_ratio` say how images of other sizes
-    come to it: see `Preprocess`.
+    `mean`: a number, one per channel in the network's channel order ("104,117,123"), or a file with a mean image
+    (CNTK's .xml, Caffe's .binaryproto). `scale`: a number, or one per channel. `output`: the node with the class
+    scores, where a file has several outputs. `image_shape_CHW`: the shape of the images, where the file does not state
+    it or the network takes a flat vector. `arch`: the architecture of a PyTorch checkpoint. `resize` and `crop_ratio`:
+    how images of other sizes are fitted; see `Preprocess`.
     """
 
     preset: str | None = None
@@ -40,10 +40,10 @@ class PreprocessOverrides:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """`preprocess` are the fields of `Preprocess` that the file states; the others are those of CNTK's reader and
-    Caffe's. `name` is what the model is called where that is not the file's name. `metadata`: names of classes and
-    where they were learned, of a file that says so, or of `names_from` beside it. `confidence`: the numbers behind
-    `metadata.confidence`, where the network's scores and features are those of a model of ours."""
+    """A model as a loader read it. `preprocess`: the fields of `Preprocess` that the file states; the conventions of
+    CNTK's and Caffe's readers fill in the others. `name`: the model's name, where it is not the file's. `metadata`:
+    class names and what the model was trained on, where the file, or `names_from` beside it, says so. `confidence`: the
+    arrays behind `metadata.confidence`, where the file was exported from a model of convolve."""
 
     graph: Graph
     preprocess: Mapping[str, Any] = field(default_factory=dict)
@@ -54,24 +54,24 @@ class Imported:
 
 
 class Loader(Protocol):
-    """A module or an object, a row of `loaders.LOADERS` or an entry point of the group convolve.loaders."""
+    """A row of `loaders.LOADERS`, or an entry point of the group convolve.loaders: a module or an object."""
 
     def recognizes(self, path: Path) -> bool:
         """Whether `path` is a model of this tool, judged by its content rather than its name."""
 
     def read(self, path: Path, overrides: PreprocessOverrides) -> Imported:
-        """The network up to `overrides.output`, by the names that the file uses; without it, with all its outputs.
+        """The network up to `overrides.output`, a name in the file; without it, with all its outputs.
 
         Raises FormatError with the place for a damaged file, UnsupportedError for what is out of scope, UsageError for
-        an output that is not there.
+        an unknown output.
         """
 
 
-_MOST_BYTES = 1 << 33  # of a model file; the networks for images of that time have up to 600 MB
+_MOST_BYTES = 1 << 33  # of a model file; image networks of CNTK's and Caffe's time have up to 600 MB
 
 
 def three_numbers(said: Any) -> tuple[float, ...] | None:
-    """A mean or a deviation of colors, as JSON says it; None for all but three numbers that a float can hold."""
+    """Mean or standard deviation of three channels, from JSON; None unless it is three numbers that floats can hold."""
     if not isinstance(said, list) or len(said) != 3 or any(type(number) not in (int, float) for number in said):
         return None
     with suppress(OverflowError):

@@ -1,10 +1,10 @@
-"""The pre-trained models that were published for CNTK and for Caffe, and what is known of them.
+"""The pre-trained models that were published for CNTK and for Caffe, with their preprocessing.
 
 Sources: CNTK's PretrainedModels/Image.md and download_model.py; for Caffe, the readme files of BVLC's models, of
 KaimingHe/deep-residual-networks (VGG-16 too) and of yahoo/open_nsfw, and the papers of VGG and SqueezeNet. Means are
 those of BVLC's imagenet_mean, of GoogLeNet, of VGG, of ResNet_mean.binaryproto; CNTK's AlexNet subtracts 114 inside
 the graph. Errors are those of a single central crop. What the sources do not say is not guessed: such a model needs
---mean and --channel-order from whoever has it.
+--mean and --channel-order from the user.
 """
 
 import csv
@@ -23,12 +23,13 @@ from convolve.formats.labels import read_labels
 
 @dataclass(frozen=True)
 class Preset:
-    """`mean` (in the network's order) and `scale` are what is done before the network; None: not known.
+    """A published model.
 
-    `crop_ratio` is the part of the shorter side that the central crop keeps. `classes` names the file of class names
-    beside this one: imagenet.txt has ILSVRC 2012's, WordNet's synset and its first word, as Caffe's synset_words.txt.
-    `first_weights` are the first digits of the SHA-256 of the first layer's weights (float32, little-endian), where
-    files of several names hold them.
+    `mean` (in the network's channel order) and `scale` are applied to the pixels; None: not known. `crop_ratio`: the
+    fraction of the shorter side that the central crop keeps. `classes`: the file of class names beside this module;
+    imagenet.txt has those of ILSVRC 2012, WordNet's synset and its first word, as in Caffe's synset_words.txt.
+    `first_weights`: the first digits of the SHA-256 of the first layer's weights (float32, little-endian), for models
+    that are published under several file names.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Preset:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """The fields of `Preprocess` that it states; none where it does not know all of them."""
+        """The fields of `Preprocess` that the preset states; none if it does not know all of them."""
         fields = {"channel_order": self.channel_order, "mean": self.mean, "scale": self.scale}
         fields |= {"crop_ratio": self.crop_ratio}
         knows_all = None not in (self.input_size, *fields.values())
@@ -60,13 +61,13 @@ _TEXTS = ("name", "file_name", "channel_order", "classes", "first_weights")
 
 
 def names_in(classes: str) -> tuple[str, ...]:
-    """The class names of the file that is called so, beside this one."""
+    """The class names in the file `classes`.txt beside this module."""
     return read_labels(Path(__file__).with_name(f"{classes}.txt"))
 
 
 @cache
 def presets() -> dict[str, Preset]:
-    """The rows of presets.csv by their names. An empty cell is not known; means are in B, G, R order."""
+    """The rows of presets.csv by name. An empty cell means "not known"; means are in B, G, R order."""
     with Path(__file__).with_name("presets.csv").open(encoding="utf-8", newline="") as file:
         rows = [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
     return {row["name"]: Preset(**row) for row in rows}
@@ -82,7 +83,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def find_preset(file: str, name: str | None = None) -> Preset | None:
-    """The preset called `name`, else that of a published file name, in any case of letters; None if there is none."""
+    """The preset called `name`, or else that of the published file name `file` (in any case), or None."""
     if name is not None:
         return look_up(presets(), name, "preset")
     wanted = Path(file).name.lower()
@@ -90,7 +91,7 @@ def find_preset(file: str, name: str | None = None) -> Preset | None:
 
 
 def preset_of_weights(first: NDArray[np.float32]) -> Preset | None:
-    """The preset of published weights, told by those of their first layer; None if there is none."""
+    """The preset whose published model has these weights in its first layer; None if there is none."""
     digits = sha256(first.astype("<f4", order="C").tobytes()).hexdigest()
     known = (preset for preset in presets().values() if preset.first_weights)
     return next((preset for preset in known if digits.startswith(preset.first_weights or "")), None)

@@ -1,4 +1,4 @@
-"""Models of other tools that are not read: recognized, so that the sentence that refuses them names the way to ONNX."""
+"""Models of other tools that convolve does not read. They are recognized, so that the error names the way to ONNX."""
 
 from pathlib import Path
 
@@ -9,26 +9,31 @@ from convolve.formats.zip_archive import ZIP_DAMAGE, Zip
 _HEAD_BYTES = 1 << 16
 _MOST_MEMBERS = 20_000
 
-_KERAS = "a model of Keras; convert it with tf2onnx (python -m tf2onnx.convert --keras FILE --output net.onnx)"
+_KERAS = (
+    "a Keras model, which convolve does not read; convert it with tf2onnx "
+    "(python -m tf2onnx.convert --keras FILE --output net.onnx)"
+)
 _TENSORFLOW = (
-    "a model of TensorFlow; convert it with tf2onnx (python -m tf2onnx.convert --saved-model DIR --output net.onnx)"
+    "a TensorFlow model, which convolve does not read; convert it with tf2onnx "
+    "(python -m tf2onnx.convert --saved-model DIR --output net.onnx)"
 )
 _TFLITE = (
-    "a model of TensorFlow Lite; convert it with tf2onnx (python -m tf2onnx.convert --tflite FILE --output net.onnx)"
+    "a TensorFlow Lite model, which convolve does not read; convert it with tf2onnx "
+    "(python -m tf2onnx.convert --tflite FILE --output net.onnx)"
 )
 _SCRIPT = (
-    "a TorchScript program, which is code; in Python, save torch.jit.load(FILE).state_dict() with torch.save, or "
-    "export the program with torch.onnx.export"
+    "a TorchScript program, which convolve does not read, as it contains code; in Python, save "
+    "torch.jit.load(FILE).state_dict() with torch.save, or export the program with torch.onnx.export"
 )
-_PROGRAM = "a program of torch.export, which convolve writes and does not read; give the model that it was made from"
+_PROGRAM = "a program of torch.export, which convolve writes but does not read; give the model that it was made from"
 _FASTAI = (
-    "a learner of fastai, which is code; in Python, save load_learner(FILE).model.state_dict() with torch.save, or "
-    "export the model with torch.onnx.export"
+    "a fastai learner, which convolve does not read, as it contains code; in Python, save "
+    "load_learner(FILE).model.state_dict() with torch.save, or export the model with torch.onnx.export"
 )
 
 
 def refuse(path: Path) -> None:
-    """Raise UnsupportedError for a file or folder that another tool's models are known to be."""
+    """Raise UnsupportedError if `path` is a known model file or folder of another tool."""
     if (path / "saved_model.pb").is_file():
         raise UnsupportedError(f"{path} is {_TENSORFLOW}")
     if not path.is_file():

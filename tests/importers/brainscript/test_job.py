@@ -304,7 +304,7 @@ NDL = "\nNDLNetworkBuilder = { networkDescription = a.ndl }"
     ("blocks", "kind", "words"),
     [
         ((NETWORK, READER), FormatError, "Train has no SGD block"),
-        ((NETWORK, "\nSGD = ", READER), FormatError, "a block in {...} or [...] is expected, nothing is there"),
+        ((NETWORK, "\nSGD = ", READER), FormatError, "a block in {...} or [...] is expected, but there is nothing"),
         ((NETWORK, SGD), FormatError, "Train has no reader"),
         ((SGD, READER), FormatError, "Train has no BrainScriptNetworkBuilder"),
         ((NDL, SGD, READER), FormatError, "cannot find 'a.ndl', neither here nor beside the configuration"),

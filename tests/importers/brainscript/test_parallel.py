@@ -83,7 +83,11 @@ def test_blocks(method: str, settings: str, expected: DistributedSpec, tmp_path:
     ("method", "settings", "message"),
     [
         ("DataParallelASGD", "", "asynchronous SGD is not supported"),
-        ("DataParallelSGD", "DataParallelSGD = { gradientBits = 1:8 }", "another change than one, from 32"),
+        (
+            "DataParallelSGD",
+            "DataParallelSGD = { gradientBits = 1:8 }",
+            "anything but one change, from 32 bits, is not supported",
+        ),
         (
             "DataParallelSGD",
             "DataParallelSGD = { useBufferedAsyncGradientAggregation = true }",
@@ -110,7 +114,7 @@ def test_a_configuration_for_one_worker(tmp_path: Path) -> None:
         ("ParallelTrain = { parallelizationMethod = DataParallelSGD }", "parallelTrain = false"),
         ("ParallelTrain = { parallelizationMethod = DataParallelSGD }", ""),
     ):
-        with pytest.raises(UsageError, match="2 workers, but the configuration is for one: say parallelTrain=true"):
+        with pytest.raises(UsageError, match="2 workers, but the configuration is for one: set parallelTrain=true"):
             parallel(tmp_path, settings, head).for_workers(2, EPOCH)
     with pytest.raises(FormatError, match="DataParallelSGD"):
         spec(tmp_path, "DataParalelSGD", "")

@@ -1,4 +1,4 @@
-"""What programs use to look into CNTK."""
+"""Tools for debugging programs."""
 
 from convolve.cntk.debugging import debug, profiler
 from convolve.cntk.debugging.debug import (

@@ -1,4 +1,4 @@
-"""Functions described in words; switches of CNTK's engine, which do nothing here and break nothing."""
+"""Functions described in words. Switches of CNTK's engine are accepted and do nothing."""
 
 import string
 import sys
@@ -23,19 +23,19 @@ def set_node_timing(enable: bool) -> None: ...
 
 
 def force_deterministic(seed: int) -> None:
-    """Everything is, always; all that is random takes this one seed."""
+    """Computation is always deterministic; from now on, everything random takes this one seed."""
     from convolve.cntk import seeds
 
     seeds.fixed(seed)
 
 
 def dump_signature(root: Function, tag: str | None = None) -> None:
-    """Print what a function takes and gives."""
+    """Print the arguments and results of a function."""
     sys.stdout.write(f"{root}\n")
 
 
 def dump_function(root: Function, tag: str | None = None) -> None:
-    """Print a function, what it takes and gives, and a line for each part of it, within blocks too."""
+    """Print a function, its arguments and results, and one line per part, also inside blocks."""
     dump_signature(root, tag)
     names = _Names()
     for item in depth_first_search(root, lambda _: True, depth=-1):
@@ -52,7 +52,7 @@ def dump_function(root: Function, tag: str | None = None) -> None:
 
 
 class _Names:
-    """Letters for what has no name: a, b, ... z, aa, ab, ..."""
+    """Letters for things without a name: a, b, ... z, aa, ab, ..."""
 
     def __init__(self) -> None:
         letters = string.ascii_lowercase
@@ -76,14 +76,15 @@ def _axes(variable: Any) -> str:
 
 def save_as_legacy_model(root: Function, filename: str) -> None:
     if not isinstance(root, Function):
-        raise TypeError(f"save_as_legacy_model saves a Function, not {type(root)}")
+        raise TypeError(f"save_as_legacy_model: give a Function, not {type(root)}")
     raise NotImplementedError(
-        "save_as_legacy_model: files of CNTK 1 are read and not written; use save(), whose files CNTK 2 reads"
+        "save_as_legacy_model: convolve reads files of CNTK 1 but does not write them; use save(), whose files CNTK "
+        "2 reads"
     )
 
 
 def debug_model(model: Function, in_stream: Any = None, out_stream: Any = None, exit_func: Any = None) -> Function:
     raise NotImplementedError(
-        "debug_model is not supported: print dump_function(model), and eval(..., outputs=[...]) of what is inside, or "
-        "step through by Python's own debugger"
+        "debug_model is not supported: print dump_function(model) and eval(..., outputs=[...]) of inner values, or "
+        "use Python's debugger"
     )

@@ -1,4 +1,4 @@
-"""CNTK's profiler tells of its own engine; here it writes nothing. For ours there are py-spy and torch.profiler."""
+"""CNTK's profiler measures its own engine; here, these functions do nothing. Use py-spy or torch.profiler."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""`Evaluator`, where CNTK has it."""
+"""`Evaluator`, in the module where CNTK has it."""
 
 from convolve.cntk.train.trainer import Evaluator
 

@@ -1,4 +1,4 @@
-"""Helpers of CNTK's own that programs and its tests reach for."""
+"""CNTK's internal helpers that programs and CNTK's tests use."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A forward and a backward pass at once."""
+"""A forward and a backward pass in one call."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ def eval(
     op: Any, arguments: Any = None, precision: Any = None, device: Any = None, backward_pass: bool = False,
     expected_backward: Any = None,
 ) -> Any:  # fmt: skip
-    """(values of the outputs, gradients of what `expected_backward` names)."""
+    """(values of the outputs, gradients with respect to `expected_backward`)."""
     if not backward_pass:
         _, values = op.forward(arguments, op.outputs, None)
         return values, None

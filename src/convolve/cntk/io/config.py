@@ -11,7 +11,7 @@ INFINITELY_REPEAT = 2**64 - 1
 
 
 class _Flag:
-    """A setting that may be left to CNTK, which then decides by the deserializers."""
+    """A setting that CNTK decides by the deserializers if it is not given."""
 
     def __init__(self) -> None:
         self.value: bool | None = None
@@ -24,7 +24,7 @@ class _Flag:
 
 
 class MinibatchSourceConfig:
-    """What a source reads, how often, and in which order."""
+    """What a source reads, how often and in which order."""
 
     def __init__(self, deserializers: Any = (), randomize: bool = True) -> None:
         self.deserializers = list(deserializers)
@@ -44,7 +44,7 @@ class MinibatchSourceConfig:
         return bool(self.randomization_window_in_chunks or self.randomization_window_in_samples)
 
     def check(self) -> None:
-        """Raises `RuntimeError` for what excludes each other, in CNTK's words."""
+        """Raises `RuntimeError`, in CNTK's words, for settings that exclude each other."""
         excluded = "are mutually exclusive options"
         if INFINITELY_REPEAT not in (self.max_samples, self.max_sweeps):
             what = f"max samples and max sweeps {excluded} and cannot have non-default values at the same time."

@@ -1,4 +1,4 @@
-"""What a file holds: sequences by number, each of one or several samples of every stream."""
+"""What a file holds: numbered sequences, each with one or several samples of every stream."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from convolve.data.cntk_order import CHUNK_BYTES, chunks_by_bytes
 from convolve.errors import ConvolveError
 from convolve.formats.ctf import CtfBlock, StreamSpec, iter_ctf
 
-# Legend: N sequences, T samples of all.
+# Legend: N sequences, T samples of all of them.
 
 Moment = tuple[int, int, int]  # the seed, the sweep, and the number of the sequence in the first deserializer
 _CHUNKS_KEPT = 128
@@ -24,7 +24,7 @@ _CHUNKS_KEPT = 128
 
 @dataclass(frozen=True)
 class StreamShape:
-    """What a deserializer says of a stream."""
+    """What a deserializer says about a stream."""
 
     shape: tuple[int, ...]
     is_sparse: bool = False
@@ -32,17 +32,17 @@ class StreamShape:
 
 
 class Deserializer:
-    """Sequences by number.
+    """Numbered sequences.
 
-    `keys_N`: what they are called, where they have names, so that several deserializers find together. `chunk_N`: the
-    chunk that each belongs to, which decides CNTK's order. `counts_N`: how many samples each counts for.
+    `keys_N`: the keys by which several deserializers find matching sequences, if there are any. `chunk_N`: the chunk of
+    each sequence, which decides CNTK's order. `counts_N`: how many samples each sequence counts as.
     """
 
     shapes: dict[str, StreamShape]
     config: dict[str, Any]
     keys_N: NDArray[np.uint64] | None = None
     max_errors = 0
-    is_read_ahead = True  # in a thread of the source's, while the minibatch before is used
+    is_read_ahead = True  # in a thread of the source, while the previous minibatch is used
 
     def __len__(self) -> int:
         return len(self.counts_N)
@@ -56,11 +56,11 @@ class Deserializer:
         raise NotImplementedError
 
     def read(self, numbers_N: NDArray[np.int64], moments: Sequence[Moment]) -> dict[str, Sequences]:
-        """Stream -> these sequences."""
+        """Stream -> these sequences of it."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Raises `RuntimeError` for a file that is not there."""
+        """Raises `RuntimeError` if the file does not exist."""
 
 
 class _CtfFile(Deserializer):
@@ -85,7 +85,7 @@ class _CtfFile(Deserializer):
 
     @cached_property
     def _data(self) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.int64]], CtfBlock]:
-        """Of each stream its vectors, and how many each sequence has; and what belongs to sequences."""
+        """For each stream, its vectors and the lengths of its sequences; and the sequences' own properties."""
         specs = [
             StreamSpec(name, each.dim, bool(each.is_sparse), each.stream_alias, each.defines_mb_size)
             for name, each in self._streams.items()
@@ -135,30 +135,30 @@ class _CtfFile(Deserializer):
 
 def CTFDeserializer(filename: str, streams: Any) -> Deserializer:
     """CNTK's text format."""
-    if isinstance(streams, list | tuple):  # as CNTK's older programs give them
+    if isinstance(streams, list | tuple):  # as CNTK's older programs pass them
         streams = {stream["name"]: stream for stream in streams}
     return _CtfFile(str(filename), dict(streams))
 
 
 class UserDeserializer(Deserializer):
-    """A deserializer of a program's own: it defines `stream_infos`, `num_chunks` and `get_chunk`.
+    """A program's own deserializer, which defines `stream_infos`, `num_chunks` and `get_chunk`.
 
-    Randomized, its order is that of files of as many chunks.
+    When randomized, its order is that of files with as many chunks.
     """
 
-    is_read_ahead = False  # the program's code runs where the program calls for it
+    is_read_ahead = False  # the program's code runs in the thread that calls it
 
     def __init__(self) -> None:
         self._chunks: OrderedDict[int, dict[str, Sequences]] = OrderedDict()
 
     def stream_infos(self) -> list[Any]:
-        raise NotImplementedError("UserDeserializer.stream_infos() is to be defined by the program")
+        raise NotImplementedError("the program must define UserDeserializer.stream_infos()")
 
     def num_chunks(self) -> int:
-        raise NotImplementedError("UserDeserializer.num_chunks() is to be defined by the program")
+        raise NotImplementedError("the program must define UserDeserializer.num_chunks()")
 
     def get_chunk(self, chunk_id: int) -> Any:
-        raise NotImplementedError("UserDeserializer.get_chunk() is to be defined by the program")
+        raise NotImplementedError("the program must define UserDeserializer.get_chunk()")
 
     @property
     def config(self) -> dict[str, Any]:  # type: ignore[override]
@@ -173,7 +173,7 @@ class UserDeserializer(Deserializer):
 
     @cached_property
     def _counts(self) -> list[NDArray[np.int64]]:
-        """Of each chunk, how many samples each of its sequences counts for."""
+        """For each chunk, how many samples each of its sequences counts as."""
         main = [name for name, stream in self.shapes.items() if stream.defines_mb_size]
         chunks = map(self._chunk, range(self.num_chunks()))
         return [np.max([chunk[name].lengths_N for name in main or self.shapes], axis=0) for chunk in chunks]
@@ -210,7 +210,7 @@ class UserDeserializer(Deserializer):
 
 
 def _sequences(info: Stream, given: Any) -> Sequences:
-    """A chunk of a stream: an array or matrix with a sequence of one sample a row, or a list of sequences."""
+    """A chunk of a stream: an array or matrix with one-sample sequences as rows, or a list of sequences."""
     shape = info.m_sample_layout
     dtype = np.float64 if info.m_element_type == 2 else np.float32
     if not isinstance(given, list | tuple):

@@ -1,4 +1,4 @@
-"""Images by map files, in files of their own or in base64, made ready by threads while the network computes."""
+"""Images named in map files, or in base64; threads prepare them while the network computes."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ _NOTHING_RANDOM = np.random.default_rng(0)
 
 
 class _Images(Deserializer):
-    """A stream of images, blue, green and red, and perhaps one of labels."""
+    """A stream of images (blue, green, red) and, if asked for, one of labels."""
 
     def __init__(self, kind: str, filename: str, streams: dict[str, Any]) -> None:
         names: dict[str, str] = {}
@@ -68,7 +68,7 @@ class _Images(Deserializer):
 
     def check(self) -> None:
         if not Path(self.filename).is_file():
-            raise RuntimeError(f"Could not open {self.filename} for reading. It should be a map file of images.")
+            raise RuntimeError(f"Could not open {self.filename} for reading. It must be a map file of images.")
 
     @cached_property
     def _listing(self) -> ImageMap | Base64Map:
@@ -105,7 +105,9 @@ class _Images(Deserializer):
         sizes = {image.shape for image in images}
         if len(sizes) > 1:
             what = " and ".join("x".join(map(str, size)) for size in sorted(sizes)[:2])
-            raise RuntimeError(f"{self.filename}: images of {what} do not fit into one minibatch; add transforms.scale")
+            raise RuntimeError(
+                f"{self.filename}: images of sizes {what} do not fit into one minibatch; add transforms.scale"
+            )
         ones_N = np.ones(len(images), np.int64)
         found = {self.image: Sequences(np.stack(images), ones_N)}
         if self.classes is not None:
@@ -119,7 +121,7 @@ class _Images(Deserializer):
         return ThreadPoolExecutor(THREADS)
 
     def _made(self, number: int, moment: Moment) -> Image:
-        """The image, (C, H, W): what is random in it is a function of the moment alone."""
+        """The image, (C, H, W); everything random about it is a function of the moment."""
         with naming(self._source.location(number)):
             image_HWC: Image = self._source.load(number, _DECODING)
             rng = generator(Purpose.IMAGE, *moment) if self._is_random else _NOTHING_RANDOM
@@ -128,10 +130,10 @@ class _Images(Deserializer):
 
 
 def ImageDeserializer(filename: str, streams: Any) -> Deserializer:
-    """Images that the lines of a map file name, with their classes."""
+    """The images that the lines of a map file name, with their classes."""
     return _Images("ImageDeserializer", str(filename), dict(streams))
 
 
 def Base64ImageDeserializer(filename: str, streams: Any) -> Deserializer:
-    """Images that stand in the lines of a file, with their classes."""
+    """The images inside the lines of a file, in base64, with their classes."""
     return _Images("Base64ImageDeserializer", str(filename), dict(streams))

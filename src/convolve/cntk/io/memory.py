@@ -1,4 +1,4 @@
-"""Sources that are no files: arrays in memory, and a program's own."""
+"""Sources without files: arrays in memory, and a program's own sources."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,18 +15,18 @@ from convolve.cntk.layers.typing import as_variable_type
 
 
 class UserMinibatchSource(Streams):
-    """A source of a program's own: it defines `stream_infos` and `next_minibatch`."""
+    """A program's own source, which defines `stream_infos` and `next_minibatch`."""
 
     def __init__(self) -> None:
         super().__init__(self.stream_infos())
 
     def stream_infos(self) -> list[Any]:
-        raise NotImplementedError("UserMinibatchSource.stream_infos() is to be defined by the program")
+        raise NotImplementedError("the program must define UserMinibatchSource.stream_infos()")
 
     def next_minibatch(
         self, num_samples: int, number_of_workers: int = 1, worker_rank: int = 0, device: Any = None
     ) -> Any:
-        raise NotImplementedError("UserMinibatchSource.next_minibatch() is to be defined by the program")
+        raise NotImplementedError("the program must define UserMinibatchSource.next_minibatch()")
 
     def get_checkpoint_state(self) -> dict[str, Any]:
         return {}
@@ -39,7 +39,7 @@ class UserMinibatchSource(Streams):
 
 
 class MinibatchSourceFromData(UserMinibatchSource):
-    """Arrays in memory, or lists of sequences with their type, in their order, again and again."""
+    """Arrays in memory, or lists of sequences with their type: in their order, again and again."""
 
     def __init__(self, data_streams: Mapping[str, Any], max_samples: int = INFINITELY_REPEAT) -> None:
         if not data_streams:
@@ -92,7 +92,7 @@ class MinibatchSourceFromData(UserMinibatchSource):
 def next_data(
     source: Any, size: int, input_map: Any, num_data_partitions: int = 1, partition_index: int = 0
 ) -> dict[Any, MinibatchData]:
-    """A minibatch of any source, by the variables that a program wants it for; of several partitions, one."""
+    """A minibatch of any source, keyed by the program's variables; for several partitions, one of them."""
     if isinstance(source, MinibatchSource):
         return source.next_minibatch(
             size, input_map, num_data_partitions=num_data_partitions, partition_index=partition_index
@@ -105,7 +105,7 @@ def _data(given: Any) -> Any:
 
 
 def _rows(given: Any) -> Any:
-    """An array with a sample in each row, or a list of sequences."""
+    """An array with one sample per row, or a list of sequences."""
     data = _data(given)
     if hasattr(data, "toarray"):
         return np.asarray(data.toarray(), np.float32)

@@ -1,4 +1,4 @@
-"""Sequences of one stream: the vectors of all, one after the other, and how many each has."""
+"""Sequences of one stream: all their vectors, one after the other, and the length of each sequence."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from convolve.cntk.core import Value
 from convolve.cntk.feeding import Fed
 
-# Legend: N sequences, L samples of the longest, T samples of all.
+# Legend: N sequences, L samples of the longest, T samples of all of them.
 
 
 class Sequences(Value):
-    """A minibatch of a reader: `rows_T` (T, *shape), of each sequence `lengths_N` of them."""
+    """A reader's minibatch: `rows_T` (T, *shape), of which sequence n has `lengths_N[n]`."""
 
     def __init__(self, rows_T: NDArray[Any], lengths_N: NDArray[np.int64], is_sparse: bool = False) -> None:
         self.rows_T, self.lengths_N = rows_T, lengths_N
@@ -23,7 +23,7 @@ class Sequences(Value):
             self.lengths = lengths_N.tolist()
 
     def asarray(self) -> NDArray[Any]:
-        """An array, of sparse vectors too: a reader's are given so."""
+        """A dense array, of sparse vectors too: readers return it so."""
         return self.array
 
     @property

@@ -1,4 +1,4 @@
-"""Minibatch sources: sequences of one or several files in CNTK's order."""
+"""Minibatch sources: sequences from one or several files, in CNTK's order."""
 
 import warnings
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from convolve.data.cntk_order import WINDOW_CHUNKS, sweep_order
 
 DEFAULT_RANDOMIZATION_WINDOW_IN_CHUNKS = WINDOW_CHUNKS
 
-# Legend: N sequences of the first file, those without a partner in the others left out.
+# Legend: N sequences of the first file, without those that have no partner in the other files.
 
 
 @dataclass(frozen=True, eq=False)
 class _Sweep:
-    """One pass over the data: the sequences in their order, and the samples before each."""
+    """One pass over the data: the order of the sequences, and how many samples come before each."""
 
     order_N: NDArray[np.int64]
     starts_N: NDArray[np.int64]
@@ -34,7 +34,7 @@ class _Sweep:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """A minibatch: which sequences, in which sweep each, and where the source then stands."""
+    """A minibatch: its sequences, the sweep of each, and the position of the source after it."""
 
     numbers_N: NDArray[np.int64]
     sweeps_N: NDArray[np.int64]
@@ -47,7 +47,7 @@ _Read = tuple[_Plan, dict[str, Sequences]]
 
 
 class MinibatchSource(Streams):
-    """Sequences of one or several files, which go together by their keys, or line by line."""
+    """Sequences of one or several files, matched by their keys or line by line."""
 
     def __init__(
         self, deserializers: Any, max_samples: int = INFINITELY_REPEAT, max_sweeps: int = INFINITELY_REPEAT,
@@ -70,7 +70,7 @@ class MinibatchSource(Streams):
         self.config, self._files, self.position = config, config.deserializers, 0
         super().__init__(_infos(self._files))
         self._sweeps: dict[tuple[int, int, int], _Sweep] = {}
-        self._begun: tuple[_Place, Future[_Read]] | None = None  # the next minibatch, read while this one is used
+        self._begun: tuple[_Place, Future[_Read]] | None = None  # the next minibatch is read while this one is used
         for file in self._files:
             file.max_errors = max_errors
             file.check()
@@ -79,7 +79,7 @@ class MinibatchSource(Streams):
 
     @cached_property
     def _matches(self) -> list[NDArray[np.int64]]:
-        """Of each file, its sequences that go together."""
+        """For each file, its sequences that have partners in all others."""
         keys = [np.arange(len(file), dtype=np.uint64) if file.keys_N is None else file.keys_N for file in self._files]
         kept = np.logical_and.reduce([np.isin(keys[0], other) for other in keys])
         if not kept.all():
@@ -93,7 +93,7 @@ class MinibatchSource(Streams):
 
     @cached_property
     def _counts_N(self) -> NDArray[np.int64]:
-        """How many samples each sequence counts for: those of the stream that defines it, or the most."""
+        """How many samples each sequence counts as: those of the stream that defines it, or the largest number."""
         mains = [any(stream.defines_mb_size for stream in file.shapes.values()) for file in self._files]
         counted = [
             file.counts_N[numbers_N]
@@ -112,7 +112,7 @@ class MinibatchSource(Streams):
         return int(self._counts_N.sum())
 
     def _limit(self) -> int:
-        """How many samples there are before the source ends."""
+        """The number of samples after which the source ends."""
         config = self.config
         if FULL_DATA_SWEEP in (config.max_samples, config.max_sweeps):
             return self._total
@@ -140,7 +140,7 @@ class MinibatchSource(Streams):
         return self._sweeps[sweep, workers, rank]
 
     def _plan(self, position: int, size: int, workers: int, rank: int) -> _Plan:
-        """The sequences that follow: as many as fit, at least one; a sweep goes over into the next one."""
+        """The sequences that follow: as many as fit, but at least one; a minibatch may reach into the next sweep."""
         limit, total, at = self._limit(), self._total, position
         left = min(max(1, size // workers + (rank < size % workers)), limit - position)
         numbers, sweeps = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -164,7 +164,7 @@ class MinibatchSource(Streams):
         self, minibatch_size_in_samples: int, input_map: Mapping[Any, Stream] | None = None, device: Any = None,
         num_data_partitions: int | None = None, partition_index: int | None = None,
     ) -> dict[Any, MinibatchData]:  # fmt: skip
-        """Up to so many samples; an empty dictionary at the end. Of several partitions, this worker's part."""
+        """Up to this many samples; an empty dictionary at the end. With several partitions, this worker's part."""
         if minibatch_size_in_samples <= 0:
             raise ValueError("GetNextMinibatch: Requested minibatch size must be > 0.")
         if self.config.max_samples == 0:
@@ -184,15 +184,15 @@ class MinibatchSource(Streams):
         return mapped(data, input_map)
 
     def _taken(self, place: _Place) -> _Read:
-        """What was begun, if it is this; else what is read now."""
+        """The minibatch read ahead, if it is the one at `place`; else one read now."""
         if self._begun is None:
             return self._read(place)
         (begun, reading), self._begun = self._begun, None
-        wait([reading])  # files have one reader at a time
+        wait([reading])  # a file is read by one thread at a time
         return reading.result() if begun == place else self._read(place)
 
     def _begin(self, place: _Place) -> None:
-        """The next minibatch will be another of this size."""
+        """Read the next minibatch ahead, in the same size."""
         if place[0] < self._limit() and all(file.is_read_ahead for file in self._files):
             self._begun = place, self._reader.submit(self._read, place)
 
@@ -207,7 +207,7 @@ class MinibatchSource(Streams):
         return plan, found
 
     def _of_files(self, plan: _Plan) -> list[tuple[Deserializer, tuple[NDArray[np.int64], list[Moment]]]]:
-        """Each file with its own numbers of the sequences of `plan`, and the moments that decide what is random."""
+        """Each file with its sequence numbers for `plan`, and the moments that decide everything random."""
         seed = self.config.randomization_seed
         moments = [(seed, *moment) for moment in zip(plan.sweeps_N.tolist(), plan.numbers_N.tolist(), strict=True)]
         pairs = zip(self._files, self._matches, strict=True)
@@ -234,8 +234,8 @@ class MinibatchSource(Streams):
 
 
 def _fitting(counts_N: NDArray[np.int64], is_own_N: NDArray[np.bool_], left: int, taken: int) -> tuple[int, bool]:
-    """How many of these sequences are passed, so that the own ones are no more than `left` samples with those `taken`;
-    and whether that is all that a minibatch holds. One that is larger is a minibatch by itself."""
+    """How many of these sequences are passed, so that this worker's own have at most `left` samples, including those
+    `taken`; and whether the minibatch is then full. A larger sequence is a minibatch by itself."""
     sums_N = taken + np.cumsum(counts_N * is_own_N)
     place = int(np.searchsorted(sums_N, left))
     if place == len(sums_N):

@@ -1,4 +1,4 @@
-"""Streams: what a file calls them, and what a source tells of them."""
+"""Streams: their names in a file, and what a source says about them."""
 
 from collections.abc import Mapping
 from math import prod
@@ -17,9 +17,11 @@ def StreamDef(
     scp: Any = None, mlf: Any = None, broadcast: Any = None, defines_mb_size: bool = False,
     max_sequence_length: int = 65535,
 ) -> Record:  # fmt: skip
-    """A stream: what the file calls it, and how long its vectors are."""
+    """A stream: its name in the file, and the length of its vectors."""
     if scp is not None or mlf is not None or context is not None or broadcast is not None:
-        raise NotImplementedError("StreamDef: scp, mlf, context and broadcast are for speech, which is not read")
+        raise NotImplementedError(
+            "StreamDef: scp, mlf, context and broadcast are for speech, which convolve does not read"
+        )
     found: dict[str, Any] = {"stream_alias": field, "is_sparse": is_sparse}
     if shape is not None:
         found["dim"] = prod(as_shape(shape))
@@ -29,20 +31,20 @@ def StreamDef(
 
 
 class StreamDefs(Record):
-    """Streams by the names that the program has for them."""
+    """Streams by the names that the program gives them."""
 
 
 def StreamConfiguration(
     name: str, dim: int, is_sparse: bool = False, stream_alias: str = "", defines_mb_size: bool = False,
     max_sequence_length: int = 65535,
 ) -> Record:  # fmt: skip
-    """A stream as CNTK's older programs describe it."""
+    """A stream, as CNTK's older programs describe it."""
     stream = StreamDef(stream_alias or name, dim, is_sparse, defines_mb_size=defines_mb_size)
     return stream.updated_with(name=name)
 
 
 class Stream:
-    """A stream of a source; `m_id` is its number there."""
+    """A stream of a source; `m_id` is its number in the source."""
 
     def __init__(
         self, name: str, stream_id: int, storage_format: str, dtype: Any, shape: Any, defines_mb_size: bool = False
@@ -66,7 +68,7 @@ class Stream:
 
 
 class StreamInformation(Stream):
-    """A stream that a program describes itself."""
+    """A stream that the program itself describes."""
 
     name = property(lambda self: self.m_name)
     storage_format = property(lambda self: "sparse" if self.m_storage_format else "dense")
@@ -96,9 +98,9 @@ class Streams:
 
 
 def mapped(data: Mapping[Any, Any], input_map: Mapping[Any, Any] | None) -> dict[Any, Any]:
-    """What is known by streams, by the variables that a program wants them for.
+    """Values by stream -> values by the program's variables.
 
-    The streams may be those of another source, of the same names: a session tests with those of its training.
+    The streams may be those of another source with the same names: a session tests with the streams of its training.
     """
     if not input_map or not data:
         return dict(data)

@@ -1,4 +1,4 @@
-"""Sequences as lines of CNTK's text format."""
+"""Sequences in CNTK's text format."""
 
 from collections.abc import Mapping
 from numbers import Number
@@ -8,14 +8,14 @@ import numpy as np
 
 
 def _is_tensor(data: Any) -> bool:
-    """Whether these are lists of lists of numbers."""
+    """Whether all are lists of lists of numbers."""
     while isinstance(data, list | tuple) and len(data):
         data = data[0]
     return isinstance(data, Number)
 
 
 def sequence_to_cntk_text_format(seq_idx: int, alias_tensor_map: Mapping[str, Any]) -> str:
-    """The lines of one sequence: arrays with a sample a row, or for sparse streams a dictionary each."""
+    """The lines of one sequence: arrays with one sample per row; for sparse streams, one dictionary per sample."""
     longest = max(len(tensor) for tensor in alias_tensor_map.values())
     lines = []
     for at in range(longest):

@@ -1,4 +1,4 @@
-"""What the image reader does to images: CNTK's words for it, and what they mean here."""
+"""The image reader's transforms, under CNTK's names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ def crop(
     crop_type: str = "center", crop_size: Any = 0, side_ratio: Any = 0.0, area_ratio: Any = 0.0,
     aspect_ratio: Any = 1.0, jitter_type: str = "none",
 ) -> dict[str, Any]:  # fmt: skip
-    """Cuts a part out: in the center, or anywhere (and then mirrors half of the images)."""
+    """Crops a part: the center, or any part (and then half of the images are mirrored)."""
     return {
         "type": "Crop", "cropType": crop_type, "cropSize": _pair(crop_size), "sideRatio": _pair(side_ratio),
         "areaRatio": _pair(area_ratio), "aspectRatio": _pair(aspect_ratio), "jitterType": jitter_type,
@@ -54,7 +54,7 @@ def color(
 
 
 def _pair(value: Any) -> str:
-    """A number or two, as CNTK's configurations have them."""
+    """One number or two, as CNTK's configurations allow."""
     values = value if isinstance(value, tuple | list) else (value, value)
     if len(values) != 2:
         raise ValueError(f"one number or two are expected, got {value!r}")
@@ -62,14 +62,14 @@ def _pair(value: Any) -> str:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The other way round; () for none, one number where both are the same."""
+    """The inverse of `_pair`: () for none, one number if both are the same."""
     low, high = map(float, text.split(":"))
     return () if high == 0 else (low,) if low == high else (low, high)
 
 
 @dataclass(frozen=True)
 class Mean(Transform):
-    """Subtracts a mean image from images of its size; CNTK passes the others on as they are."""
+    """Subtracts a mean image from images of its size; like CNTK, passes other images unchanged."""
 
     file: str
 
@@ -106,7 +106,7 @@ _MAKERS: dict[str, Callable[[dict[str, Any]], Transform]] = {
 
 
 def made(listed: Sequence[dict[str, Any]]) -> tuple[Transform, ...]:
-    """The transforms that these words stand for. Raises `UsageError` for values out of range."""
+    """The transforms of convolve for these. Raises `UsageError` for values out of range."""
     return tuple(_MAKERS[words["type"]](words) for words in listed)
 
 
@@ -118,7 +118,7 @@ def is_random(transforms: Sequence[Transform]) -> bool:
 
 
 def sample_shape(transforms: Sequence[Transform]) -> tuple[int, ...]:
-    """(C, H, W) as far as the transforms decide it."""
+    """(C, H, W), as far as the transforms determine it."""
     size: Size | None = None
     for transform in transforms:
         if isinstance(transform, Crop) and transform.crop_width and size is None:

@@ -1,4 +1,4 @@
-"""Blocks that layers are made of."""
+"""Building blocks of layers."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def identity(keep: Any) -> Any:
 
 
 def activation_of(activation: Any) -> Any:
-    """None is the identity; a list is applied one after the other."""
+    """None means the identity; the functions of a list are applied one after the other."""
     from convolve.cntk.layers.higher_order_layers import Sequential
 
     if activation is None:
@@ -23,7 +23,7 @@ def activation_of(activation: Any) -> Any:
 
 
 def Stabilizer(steepness: float = 4, enable_self_stabilization: bool = True, name: str = "") -> Any:
-    """A learned scale: softplus of one number, 1 at the start."""
+    """A learned scale: softplus of one parameter, 1 at the start."""
     if not enable_self_stabilization:
         return identity
     param = Parameter((), init=np.log(np.exp(steepness) - 1) / steepness, name="alpha")

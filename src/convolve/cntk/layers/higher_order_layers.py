@@ -1,4 +1,4 @@
-"""Layers that are made of others."""
+"""Layers made from other layers."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -10,8 +10,8 @@ from convolve.cntk.ops.functions import BlockFunction, Function, function_of
 
 
 def Sequential(layers: Any, name: str = "") -> Function:
-    """One after the other; lists within the list are sequences too. The functions of a tuple are applied side by side,
-    and what comes next is given all that they make."""
+    """The layers one after the other; lists inside the list are sequences, too. The functions of a tuple are applied
+    side by side, and the next layer gets all their results."""
     steps = [_step(layer) for layer in (layers if isinstance(layers, list | tuple) else [layers])]
 
     def sequential(x: Any) -> Any:
@@ -29,8 +29,8 @@ def Sequential(layers: Any, name: str = "") -> Function:
 
 
 def _named(definition: Callable[..., Any], name: str) -> Function:
-    """The function of a Python function; with a name, its result goes by that: no block, so that a search by name
-    finds what is inside."""
+    """A Python function as a function of CNTK. With a name, its result has that name; it is not a block, so that a
+    search by name finds what is inside."""
 
     def labeled(keep: Any) -> Any:
         return elementwise.alias(definition(keep), name)
@@ -49,7 +49,7 @@ def _step(layer: Any) -> Any:
 
 
 def For(what_range: Any, constructor: Callable[..., Any], name: str = "") -> Function:
-    """`constructor` for each number of a range, one after the other."""
+    """`constructor`, called for each number of a range; the layers follow one after the other."""
     if isinstance(constructor, Function) or not inspect.isroutine(constructor):
         raise TypeError("For() expects a function that makes a layer, such as lambda i: Dense(5)")
     takes = len(inspect.signature(constructor).parameters)
@@ -95,6 +95,6 @@ def Activation(activation: Any = None, name: str = "") -> Function:
 
 
 def Label(name: str) -> Function:
-    """The value as it is, under a name."""
+    """The unchanged value, under a name."""
 
     return _named(identity, name)

@@ -34,7 +34,7 @@ _NO_ACTIVATION, _BIAS, _ZERO, _PAD = (default_override_or(value) for value in (N
 
 
 def _chosen(layer: str, **given: Any) -> list[Any]:
-    """What holds for some keywords of a layer: what was given, what `default_options` says, or the layer's own."""
+    """The values of some keywords of a layer: those given, else those of `default_options`, else the layer's own."""
     return [current(name, v.value, layer) if isinstance(v, Unset) else v for name, v in given.items()]
 
 
@@ -46,7 +46,7 @@ def Dense(
     shape: Any, activation: Any = _NO_ACTIVATION, init: Any = _GLOROT, input_rank: Any = None, map_rank: Any = None,
     bias: Any = _BIAS, init_bias: Any = _ZERO, name: str = "",
 ) -> Function:  # fmt: skip
-    """W x + b over the last `input_rank` axes, or all but the first `map_rank`; by default over all of them."""
+    """W x + b over the last `input_rank` axes, or all but the first `map_rank`; by default over all axes."""
     activation, init, bias, init_bias = _chosen(
         "Dense", activation=activation, init=init, bias=bias, init_bias=init_bias
     )

@@ -12,7 +12,7 @@ class VariableType(NamedTuple):
     """Also keywords: `input_variable(**Tensor[3])`."""
 
     shape: tuple[int, ...]
-    axes: tuple[Axis, ...] | None  # None: nothing is known of them
+    axes: tuple[Axis, ...] | None  # None: not known
     is_sparse: bool = False
 
     def keys(self) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ class VariableType(NamedTuple):
 
 
 class _Made:
-    """`Tensor[3]`: a type of the kind that is called."""
+    """Makes `Tensor[3]`: a type of this kind."""
 
     is_sparse = False
     axes: tuple[Axis, ...] = (Axis.default_batch_axis(),)
@@ -76,16 +76,16 @@ tensor = VariableType((-2,), None)
 
 
 def as_variable_type(kind: Any) -> VariableType:
-    """What a program writes as a type: a type, a shape, a number."""
+    """A type from what programs write: a type, a shape, a number."""
     if isinstance(kind, VariableType):
         return kind
     if kind is not float and not all(isinstance(size, int) for size in _shape(kind)):
-        raise TypeError(f"a type is a shape, a number or Tensor[...], not {kind!r}")
+        raise TypeError(f"a type must be a shape, a number or Tensor[...], not {kind!r}")
     return VariableType(() if kind is float else _shape(kind), (Axis.default_batch_axis(),))
 
 
 def Signature(*args: Any, **kwargs: Any) -> Callable[[Any], Any]:
-    """A decorator that says of what types a function's arguments are."""
+    """A decorator that states the types of a function's arguments."""
 
     def decorated(definition: Any) -> Any:
         names = list(inspect.signature(definition).parameters)

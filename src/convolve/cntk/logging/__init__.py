@@ -1,4 +1,4 @@
-"""What programs print, and write for TensorBoard."""
+"""What programs print and write for TensorBoard."""
 
 from enum import Enum, IntEnum
 from typing import Any

@@ -1,4 +1,4 @@
-"""Search in functions, and their pictures."""
+"""Search in functions, and pictures of them."""
 
 import shutil
 import subprocess
@@ -47,8 +47,8 @@ def get_node_outputs(node: Any, depth: int = 0) -> list[Any]:
 
 
 def plot(root: Any, filename: str | None = None) -> str:
-    """A function as text, a line for each operation; with `filename` as a graph too: .dot, or by graphviz's `dot` .png,
-    .pdf or .svg."""
+    """A function as text, one line per operation; with `filename` also as a graph: .dot, or, with graphviz's `dot`,
+    .png, .pdf or .svg."""
     functions = [each for each in depth_first_search(root, lambda _: True) if isinstance(each, Function)]
     lines: list[str] = []
     drawn: list[str] = []
@@ -67,7 +67,7 @@ def plot(root: Any, filename: str | None = None) -> str:
                 drawn.append(f"  {_quoted(source)} [label={_quoted(shown)}, shape=box];")
     if filename is not None:
         _draw("\n".join(["digraph model {", "  rankdir=BT;", *dict.fromkeys(drawn), "}", ""]), Path(filename))
-    return "\n".join(reversed(lines))  # as CNTK has them: what is computed first comes first
+    return "\n".join(reversed(lines))  # as in CNTK: what is computed first comes first
 
 
 def _draw(text: str, path: Path) -> None:
@@ -79,7 +79,8 @@ def _draw(text: str, path: Path) -> None:
         return
     if not (dot := shutil.which("dot")):
         raise ImportError(
-            f"{path}: graphviz's `dot` is not installed, which draws it; or write to a name that ends in .dot"
+            f"{path}: drawing needs graphviz's `dot`, which is not installed; install it, or give a name that ends "
+            f"in .dot"
         )
     subprocess.run([dot, f"-T{form}", "-o", str(path)], input=text.encode(), check=True)
 

@@ -1,4 +1,4 @@
-"""CNTK's lines."""
+"""The progress lines that CNTK prints."""
 
 import time
 from collections.abc import Callable
@@ -16,12 +16,12 @@ _TABLE = "\n".join(
     ]
 )
 _HEARTBEAT_SECONDS = 10.0
-_EPOCHS = 300  # what CNTK writes at the head of a log where no number of epochs is given
+_EPOCHS = 300  # what CNTK writes in a log's first lines if no number of epochs is given
 
 
 class ProgressPrinter(ProgressWriter):
-    """Prints means of loss and metric every `freq` minibatches (0: after 1, 3, 7, 15 ... of them; None: never) and at
-    the end of each epoch. `gen_heartbeat`: a sign of life, for schedulers; `distributed_freq` prints nothing."""
+    """Prints means of loss and metric after every `freq` minibatches (0: after 1, 3, 7, 15 ... of them; None: never)
+    and after each epoch. `gen_heartbeat` prints a sign of life for schedulers; `distributed_freq` prints nothing."""
 
     def __init__(
         self, freq: int | None = None, first: int = 0, tag: str = "", log_to_file: str | None = None,
@@ -64,7 +64,8 @@ class ProgressPrinter(ProgressWriter):
             print("PROGRESS: 0.00%", flush=True)
             self._heartbeat = time.monotonic()
 
-    # -- what a trainer tells -----------------------------------------------------------------------------------------
+    # -- called by trainers
+    # -----------------------------------------------------------------------------------------------
 
     def on_write_training_update(self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any) -> None:
         (before, now), loss, metric = samples, aggregate_loss, aggregate_metric
@@ -110,14 +111,15 @@ class ProgressPrinter(ProgressWriter):
             parts.append(f"metric = {shown} * {samples:d}")
         return ", ".join(parts)
 
-    # -- what CNTK calls deprecated: a program that tells the printer itself ------------------------------------------
+    # -- deprecated in CNTK: a program that calls the printer itself
+    # ------------------------------------------------------
 
     def update_with_trainer(self, trainer: Any, with_metric: bool = False) -> None:
         metric = trainer.previous_minibatch_evaluation_average if with_metric else None
         self.update(trainer.previous_minibatch_loss_average, trainer.previous_minibatch_sample_count, metric)
 
     def update(self, loss: float, minibatch_size: int, metric: float | None = None) -> None:
-        """Means over a minibatch."""
+        """Add the means over one minibatch."""
         due = self._told.add(minibatch_size, loss * minibatch_size, (metric or 0.0) * minibatch_size)
         if due and self.freq == 0:
             self.on_write_training_update(*due)
@@ -159,7 +161,7 @@ class ProgressPrinter(ProgressWriter):
 
 
 class TrainingSummaryProgressCallback(ProgressWriter):
-    """Calls `callback(number of the epoch, sum of its losses, sum of its metrics, samples)` when an epoch ends."""
+    """Calls `callback(epoch number, sum of its losses, sum of its metrics, samples)` at the end of each epoch."""
 
     def __init__(self, epoch_size: int, callback: Callable[[int, float, float, int], Any]) -> None:
         super().__init__(*(NEVER, 0), *(NEVER, 0), *(NEVER, 0))

@@ -1,4 +1,4 @@
-"""`TensorBoardProgressWriter`: event files, under CNTK's tags and steps, compared with what the real CNTK 2.7 wrote."""
+"""`TensorBoardProgressWriter`: event files with CNTK's tags and steps, compared with those of the real CNTK 2.7."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from convolve.errors import UsageError, install_hint
 
 
 class TensorBoardProgressWriter(ProgressWriter):
-    """Means since the last point, every `freq` minibatches, and of each epoch. `rank`: only worker 0 writes."""
+    """Means since the last point, every `freq` minibatches, and means of each epoch. `rank`: only worker 0 writes."""
 
     def __init__(self, freq: int | None = None, log_dir: str = ".", rank: int | None = None, model: Any = None) -> None:
         if freq is not None and freq < 0:

@@ -1,4 +1,4 @@
-"""What hears of a training's progress: the class that printers, and writers of a program's own, are derived from."""
+"""The base class of everything that reports a training's progress: printers, and a program's own writers."""
 
 import operator
 import sys
@@ -9,7 +9,7 @@ NEVER = sys.maxsize  # as a frequency
 
 
 class ProgressWriter:
-    """Sums of samples, losses and metrics, given on after every so many minibatches (0: after 1, 3, 7, 15 ... of them)
+    """Sums of samples, losses and metrics, passed on after every `freq` minibatches (0: after 1, 3, 7, 15 ... of them)
     and after each of the first ones. A program's own writer defines `on_write_training_update` and the like."""
 
     def __init__(
@@ -23,10 +23,11 @@ class ProgressWriter:
         self.freq = trainingUpdateWriteFrequency
 
     def __disown__(self) -> Self:
-        """Of CNTK's binding to C++."""
+        """Part of CNTK's binding to C++."""
         return self
 
-    # -- what a program may define ------------------------------------------------------------------------------------
+    # -- defined by programs
+    # ----------------------------------------------------------------------------------------------
 
     def on_write_training_update(
         self, samples: Any, updates: Any, aggregate_loss: Any, aggregate_metric: Any
@@ -47,7 +48,8 @@ class ProgressWriter:
 
     def write(self, key: str, value: Any) -> None: ...
 
-    # -- what a trainer tells -----------------------------------------------------------------------------------------
+    # -- called by trainers
+    # -----------------------------------------------------------------------------------------------
 
     def update_training(self, samples: int, loss: float, metric: float | None) -> None:
         if due := self._trainings.add(samples, loss, metric or 0.0):
@@ -72,7 +74,7 @@ class ProgressWriter:
 
     @property
     def tested_samples(self) -> int:
-        """Since the last summary of tests."""
+        """The samples tested since the last summary of tests."""
         return self._tests.now[0]
 
     def total_training_updates(self) -> int:
@@ -86,7 +88,7 @@ _Totals = tuple[int, int, float, float]  # samples, minibatches, loss, metric
 
 
 class Sums:
-    """Sums since a summary, and as they were when they were written last."""
+    """Sums since the last summary, and their values when they were last written."""
 
     def __init__(self, freq: Any, first: Any) -> None:
         self.freq, self.first = _count(freq), _count(first)
@@ -96,7 +98,7 @@ class Sums:
         self.written = self.now
 
     def add(self, samples: int, loss: float, metric: float) -> list[tuple[Any, Any]] | None:
-        """What is to be written now: see `since_last`."""
+        """What is to be written now; see `since_last`."""
         seen, updates, losses, metrics = self.now
         self.began = time.perf_counter() if self.began is None else self.began
         self.updates += 1
@@ -104,12 +106,12 @@ class Sums:
         return self.since_last() if is_due(updates + 1, self.freq, self.first) else None
 
     def since_last(self) -> list[tuple[Any, Any]]:
-        """From what was written last to now: a pair for each sum. Now is the last then."""
+        """The sums at the last write and now, a pair for each; from then on, now is the last write."""
         pairs, self.written = list(zip(self.written, self.now, strict=True)), self.now
         return pairs
 
     def means(self, since_last: bool = False) -> tuple[float, float]:
-        """Of loss and metric, since the last summary or since something was written."""
+        """The means of loss and metric, since the last summary or the last write."""
         seen, _, losses, metrics = self.written if since_last else (0, 0, 0.0, 0.0)
         samples, _, loss, metric = self.now
         count = max(samples - seen, 1)
@@ -130,7 +132,7 @@ def is_due(updates: int, freq: int, first: int) -> bool:
 
 
 def _count(value: Any) -> int:
-    found = operator.index(value)  # a TypeError where it is no whole number
+    found = operator.index(value)  # a TypeError for anything but a whole number
     if found < 0:
         raise OverflowError(f"the frequency of a progress writer must be None or at least 0, not {value}")
     return found

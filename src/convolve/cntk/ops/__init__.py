@@ -47,7 +47,7 @@ from convolve.cntk.variables import (
 
 
 def combine(*operands: Any, **kwargs: Any) -> Function:
-    """One function of the outputs of several."""
+    """One function with the outputs of several."""
     name = kwargs.get("name", "")
     listed = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     return combined(listed, name)
@@ -57,7 +57,7 @@ def input_variable(
     shape: Any, dtype: Any = None, needs_gradient: bool = False, is_sparse: bool = False, dynamic_axes: Any = None,
     name: str = "",
 ) -> Variable:  # fmt: skip
-    """What a network is fed: `shape` is that of one sample."""
+    """An input of the network; `shape` is that of one sample."""
     axes = [Axis.default_batch_axis()] if dynamic_axes is None else dynamic_axes
     axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
     if axes and not any(axis.is_batch_axis for axis in axes):
@@ -81,7 +81,7 @@ def output_variable(shape: Any, dtype: Any, dynamic_axes: Any, needs_gradient: b
 
 
 def placeholder(shape: Any = None, dynamic_axes: Any = None, name: str = "") -> Placeholder:
-    """What a function is to be given later."""
+    """A variable that is replaced later."""
     known = None if shape is None else as_shape(shape)
     axes = dynamic_axes
     if dynamic_axes is not None:
@@ -93,7 +93,7 @@ placeholder_variable = placeholder
 
 
 def parameter(shape: Any = None, init: Any = None, dtype: Any = None, device: Any = None, name: str = "") -> Parameter:
-    """What is learned."""
+    """A learnable parameter."""
     return Parameter(shape, init, dtype, device, name)
 
 

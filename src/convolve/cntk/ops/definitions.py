@@ -1,4 +1,4 @@
-"""Functions that are defined by functions of Python, and blocks."""
+"""Functions defined by Python functions, and blocks."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ def function_of(
     definition: Callable[..., Any], op_name: str = "", name: str = "", make_block: bool = False,
     makes_parameters: bool = True,
 ) -> Function:  # fmt: skip
-    """What a Python function makes of placeholders called as its arguments are; as a block if asked for.
+    """The function that a Python function computes from placeholders with its arguments' names; as a block if asked.
 
-    `makes_parameters`: it may make some; within what a program defines by @Function CNTK refuses that.
+    `makes_parameters`: whether it may create parameters, which CNTK refuses inside of @Function.
     """
     names = [
         parameter.name
@@ -46,7 +46,7 @@ def function_of(
 
 
 def _give_types(composite: Function, definition: Any, placeholders: Sequence[Placeholder]) -> None:
-    """The arguments that a definition has types for become inputs of these."""
+    """The arguments that a definition has types for become inputs of these types."""
     from convolve.cntk.layers.typing import VariableType
 
     written = getattr(definition, "__annotations__", {})
@@ -60,7 +60,7 @@ def as_block(
     composite: Any, block_arguments_map: Sequence[tuple[Any, Any]], block_op_name: str, block_instance_name: str = "",
     attributes: dict[str, Any] | None = None,
 ) -> Function:  # fmt: skip
-    """One node that stands for `composite`, whose placeholders are given what the map says."""
+    """One node that stands for `composite`, whose placeholders are replaced as the map says."""
     pairs = [(inner, as_variable(outer)) for inner, outer in block_arguments_map]
     left = [v for v in composite.arguments if v not in [inner for inner, _ in pairs]]
     if left:
@@ -74,5 +74,5 @@ def as_block(
 
 
 def BlockFunction(op_name: str, name: str = "") -> Callable[[Callable[..., Any]], Function]:
-    """A decorator: the Python function as a block called `op_name`."""
+    """A decorator: makes the Python function a block called `op_name`."""
     return lambda definition: function_of(definition, op_name, name, make_block=True, makes_parameters=False)

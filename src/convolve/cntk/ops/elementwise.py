@@ -1,4 +1,4 @@
-"""Operations on each element, by itself or beside others'."""
+"""Elementwise operations, of one operand or several."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from convolve.cntk.ops.making import block, primitive
 
 
 def _unary(called: str, op: str) -> Callable[..., Function]:
-    """A function of CNTK's, by its own name, that is one primitive operation."""
+    """The public function `name`, which is one primitive operation."""
 
     def made(x: Any, name: str = "") -> Function:
         return primitive(op, x, name=name)
@@ -77,7 +77,7 @@ def _extreme(op_name: str, comparison: str, values: tuple[Any, ...], name: str) 
 
 
 def mean(*operands: Any, name: str = "") -> Function:
-    """Of all operands, element by element."""
+    """The mean of all operands, element by element."""
     given = _several(operands)
 
     def averaged(*values: Any) -> Function:
@@ -91,7 +91,7 @@ def sum(*operands: Any, name: str = "") -> Function:
 
 
 def _several(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Operands side by side, or in one list."""
+    """The operands, given one by one or in one list."""
     return tuple(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
 
 
@@ -238,7 +238,7 @@ alias = _unary("alias", "NoOp")
 def cast(node_input: Any, dtype: Any, name: str = "") -> Function:
     kind = wire_writer.DATA_TYPES.get(np.dtype(dtype))
     if kind is None:
-        raise TypeError(f"cast: {dtype} is none of float32, float64 and float16")
+        raise TypeError(f"cast: {dtype} must be float32, float64 or float16")
     return primitive("Cast", node_input, name=name, newDataType=kind)
 
 
@@ -262,5 +262,5 @@ def per_dim_mean_variance_normalize(operand: Any, mean: Any, inv_stddev: Any, na
 
 
 def assign(ref: Any, input: Any, name: str = "") -> Function:
-    """Gives `input`, which the variable `ref` holds from the end of the pass on."""
+    """Returns `input`, which becomes the value of the variable `ref` at the end of the pass."""
     return primitive("Assign", ref, input, name=name)

@@ -1,4 +1,4 @@
-"""Function: a piece of a network that can be applied, asked, copied, trained and saved."""
+"""Function: a piece of a network that can be applied, evaluated, copied, trained and saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from convolve.cntk.variables import Constant, Input, Output, Variable, new_uid
 
 @unique
 class CloneMethod(Enum):
-    """What becomes of the parameters of a copy: the same ones, copies of them, or constants."""
+    """What happens to the parameters of a copy: shared, cloned, or frozen as constants."""
 
     share = "share"
     clone = "clone"
@@ -31,21 +31,21 @@ class ModelFormat(Enum):
 
 
 class Function(Structure):
-    """The function whose last node is `root`; `Function(f)` of a Python function is what that makes of placeholders.
+    """The function whose last node is `root`; `Function(f)` is what the Python function f computes from placeholders.
 
-    A composite one reaches from its arguments to the root, a primitive one is the root alone.
+    A composite function reaches from its arguments to the root, a primitive one is the root alone.
     """
 
     def __new__(cls, root: Any = None, *args: Any, **kwargs: Any) -> Any:
         if callable(root) and not isinstance(root, Node | Function):
             return function_of(root, makes_parameters=False)
         if not isinstance(root, Node):
-            raise NotImplementedError(f"Function({root!r}): a Function is made of a Python function, by @Function")
+            raise NotImplementedError(f"Function({root!r}): give a Python function, as with @Function")
         return object.__new__(cls)
 
     def __init__(self, root: Any, is_composite: bool = True, order: Sequence[Variable] = (), **_: Any) -> None:
         if not isinstance(root, Node):
-            return  # made of a Python function, by __new__
+            return  # made from a Python function, by __new__
         self._root, self.is_composite = root, is_composite
         self._order = list(order)
         self._uid = new_uid("CompositeFunction") if is_composite else root.uid
@@ -53,7 +53,7 @@ class Function(Structure):
     # -- applying -----------------------------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Of variables and functions: the function of these. Of numbers: what it gives."""
+        """With variables and functions: the function of these. With numbers: its value."""
         values = self.argument_map(*args, **kwargs)
         if any(isinstance(value, Variable | Function) for value in values.values()):
             for variable, value in values.items():
@@ -65,7 +65,7 @@ class Function(Structure):
         return next(iter(result.values())) if len(result) == 1 else tuple(result.values())
 
     def argument_map(self, *args: Any, **kwargs: Any) -> dict[Variable, Any]:
-        """Argument -> what a call gives for it, by place or by name."""
+        """Argument -> what a call passes for it, by position or by name."""
         wanted = self.signature
         if len(args) + len(kwargs) != len(wanted):
             raise TypeError(f"CNTK Function expected {len(wanted)} arguments, got {len(args) + len(kwargs)}")
@@ -78,14 +78,14 @@ class Function(Structure):
         return given
 
     def clone(self, method: Any, substitutions: Mapping[Any, Any] | None = None) -> Function:
-        """A copy, with `substitutions` in the place of its arguments or of inner values."""
+        """A copy, in which `substitutions` replace arguments or inner values."""
         for each in (item for pair in (substitutions or {}).items() for item in pair):
             if not isinstance(each, Variable | Function):
-                raise TypeError(f"clone: substitutions are of variables by variables, not {type(each)}")
+                raise TypeError(f"clone: substitutions must map variables to variables, not {type(each)}")
         return cloning.cloned(self, CloneMethod(getattr(method, "value", method)).value, substitutions or {})
 
     def replace_placeholders(self, substitutions: Mapping[Any, Any]) -> Function:
-        """Bind placeholders, in place."""
+        """Replace placeholders, in place."""
         own = set(self.placeholders)
         for placeholder, value in substitutions.items():
             if not isinstance(value, Variable | Function):
@@ -108,7 +108,7 @@ class Function(Structure):
         return self.replace_placeholders({placeholders[0]: substitution})
 
     def update_signature(self, *args: Any, **kwargs: Any) -> None:
-        """Say of what type the arguments are: `Tensor[3]`, `Sequence[Tensor[3]]`, shapes."""
+        """State the types of the arguments: `Tensor[3]`, `Sequence[Tensor[3]]`, shapes."""
         from convolve.cntk.layers.typing import as_variable_type
 
         inputs: dict[Any, Any] = {}
@@ -123,15 +123,16 @@ class Function(Structure):
 
     @staticmethod
     def with_signature(*args: Any, **kwargs: Any) -> Any:
-        """A decorator: the function of a Python function, whose arguments are of these types."""
+        """A decorator: the function of a Python function with arguments of these types."""
         from convolve.cntk.layers.typing import Signature
 
         return lambda definition: Function(Signature(*args, **kwargs)(definition))
 
-    # -- asking -------------------------------------------------------------------------------------------------------
+    # -- evaluation
+    # -------------------------------------------------------------------------------------------------------
 
     def eval(self, arguments: Any = None, outputs: Any = None, device: Any = None, as_numpy: bool = True) -> Any:
-        """What it gives: an array, or a dictionary by variable where there are several outputs."""
+        """The value: an array, or a dictionary by variable if there are several outputs."""
         asked = self.outputs if outputs is None else outputs
         wanted = tuple(map(as_variable, asked if isinstance(asked, list | tuple | set) else [asked]))
         given = running.arguments_of(wanted, arguments, self.signature)
@@ -146,7 +147,7 @@ class Function(Structure):
         device: Any = None,
         as_numpy: bool = True,
     ) -> tuple[Any, dict[Variable, Any]]:
-        """(what `backward` needs, values of the outputs): a pass as in training."""
+        """(state for `backward`, values of the outputs): a pass in training mode."""
         asked = self.outputs if outputs is None else outputs
         wanted = tuple(map(as_variable, asked))
         given = running.arguments_of(wanted, arguments, self.signature)
@@ -154,7 +155,7 @@ class Function(Structure):
         return state, running.named(asked, values)
 
     def backward(self, state: Any, root_gradients: Any, variables: Any, as_numpy: bool = True) -> Any:
-        """Gradients of `variables`, from those at the outputs: a dictionary, or those of the only one."""
+        """Gradients with respect to `variables`, from those at the outputs: a dictionary, or the only one."""
         if state is None:
             raise ValueError(
                 "You are attempting to backpropagate on a minibatch for which the corresponding forward operation did "
@@ -167,7 +168,7 @@ class Function(Structure):
         self, at: Any, wrt: Any = None, outputs: Any = None, device: Any = None, as_numpy: bool = True,
         grad_root: Any = None,
     ) -> Any:  # fmt: skip
-        """The gradient of the sum of the output, with respect to `wrt`: by default to all inputs that need one."""
+        """The gradient of the sum of the output, with respect to `wrt`: by default all inputs that need one."""
         return running.gradient(self, at, wrt, outputs, as_numpy=as_numpy, grad_root=grad_root)
 
     def train(self, *args: Any, **options: Any) -> Any:
@@ -186,7 +187,7 @@ class Function(Structure):
         from convolve.cntk import saving
 
         if not isinstance(filename, str | os.PathLike) or not str(filename):
-            raise ValueError(f"a function is saved under the name of a file, not {filename!r}")
+            raise ValueError(f"save: give the name of a file, not {filename!r}")
         saving.save(self, str(filename), ModelFormat(getattr(format, "value", format)).value)
 
     @staticmethod
@@ -198,7 +199,7 @@ class Function(Structure):
     load_model = load
 
     def print_node_timing(self) -> None:
-        """Nothing is timed."""
+        """Does nothing: nothing is timed."""
 
     def restore(self, filename: str) -> None:
         from convolve.cntk import saving
@@ -216,16 +217,16 @@ class Function(Structure):
         running.forget()
 
     def __getitem__(self, key: Any) -> Any:
-        """Of several outputs one; of a single one, a part of it."""
+        """One of several outputs; a slice of a single one."""
         count = len(self.outputs)
         if count == 1:
             return super().__getitem__(key)
         if not isinstance(key, int | slice) or (isinstance(key, int) and not -count <= key < count):
-            raise KeyError(f"of the {count} outputs of {self} one can be taken by its number, not {key!r}")
+            raise KeyError(f"{self} has {count} outputs; select one by its number, not by {key!r}")
         return self.outputs[key]
 
     def __rshift__(self, other: Any) -> Any:
-        """`f >> g`, and `f >> (g, h)`: both of what f gives."""
+        """`f >> g`, and `f >> (g, h)`: both functions of f."""
         if isinstance(other, tuple):
             made = [as_function(each)(*self.outputs) for each in other]
             return Function(Node("Combine", [output for each in made for output in each.outputs]))
@@ -254,7 +255,7 @@ class Function(Structure):
 
 
 def as_variable(value: Any, dtype: Any = None) -> Variable:
-    """A variable, a function's output, or the numbers as a constant (of the type of what it is computed with)."""
+    """A variable, a function's output, or numbers as a constant (with the type of the other operands)."""
     if isinstance(value, Variable):
         return value
     if isinstance(value, Function):
@@ -269,7 +270,7 @@ def as_variable(value: Any, dtype: Any = None) -> Variable:
 
 
 def as_function(value: Any) -> Function:
-    """A function as it is; a Python function, made one; a variable as the function that gives it."""
+    """The function itself; a Python function, converted; or the function that returns a variable."""
     if isinstance(value, Function):
         return value
     if isinstance(value, Variable):
@@ -280,7 +281,7 @@ def as_function(value: Any) -> Function:
 
 
 def combined(operands: Any, name: str = "") -> Function:
-    """One function of the outputs of several."""
+    """One function with the outputs of several."""
     outputs = [v for each in operands for v in (each.outputs if isinstance(each, Function) else [as_variable(each)])]
     return Function(Node("Combine", outputs, name=name))
 
@@ -293,7 +294,7 @@ def as_composite(root_function: Any, name: str = "") -> Function:
 
 
 def load_model(model: Any, device: Any = None, format: Any = ModelFormat.CNTKv2) -> Function:
-    """The function that a v2 file holds."""
+    """The function in a v2 file."""
     return Function.load(model, device, format)
 
 

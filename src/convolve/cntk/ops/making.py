@@ -1,4 +1,4 @@
-"""How operations are made of operands: primitives and blocks of them."""
+"""How operations are made from operands: primitives and blocks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from convolve.cntk.variables import Placeholder, Variable
 
 
 def operands_of(*values: Any) -> list[Variable]:
-    """The variables that the values are; numbers become constants of the others' type."""
+    """The values as variables; numbers become constants of the others' type."""
     made = [as_variable(v) if _is_symbolic(v) else v for v in values]
     known = [v.data_type for v in made if isinstance(v, Variable) and not isinstance(resolved(v), Placeholder)]
     dtype = known[0] if known else None
@@ -23,14 +23,14 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def primitive(op: str, *operands: Any, name: str = "", outputs: int = 1, **attributes: Any) -> Function:
-    """A node of the operation `op`, its attributes as v2 files have them."""
+    """A node of the operation `op`, with attributes as in v2 files."""
     return Function(Node(op, operands_of(*operands), attributes, name, output_count=outputs))
 
 
 def block(
     op_name: str, definition: Callable[..., Any], *operands: Any, name: str = "", attributes: Any = None
 ) -> Function:
-    """What `definition` makes of the operands, as one node called `op_name`."""
+    """What `definition` computes from the operands, as one node called `op_name`."""
     given = operands_of(*operands)
     inner = [
         Placeholder(None, name=f"{op_name}_{at}", dynamic_axes=None, dtype=v.data_type) for at, v in enumerate(given)

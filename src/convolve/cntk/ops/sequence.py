@@ -1,4 +1,4 @@
-"""Operations along sequences. Recurrence is not supported: a value cannot be made of its own past."""
+"""Operations along sequences. Recurrence is not supported: a value cannot depend on its own past."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ def is_last(seq: Any, name: str = "") -> Function:
 
 
 def slice(seq: Any, begin_index: int, end_index: int, name: str = "") -> Function:
-    """From `begin_index` up to `end_index` of each sequence, from its end where they are negative; 0 as an end is the
-    end."""
+    """From `begin_index` up to `end_index` of each sequence; negative numbers count from its end, and an end of 0 is
+    the end."""
     return primitive("Sequence::Slice", seq, name=name, begin=int(begin_index), end=int(end_index))
 
 
@@ -46,7 +46,7 @@ def last(seq: Any, name: str = "") -> Function:
 
 
 def where(condition: Any, name: str = "") -> Function:
-    """The places where the condition holds; of other numbers than 0 and 1, each place as often as that says."""
+    """The places where the condition is 1; for other numbers than 0 and 1, each place that many times."""
     return primitive("Where", condition, name=name)
 
 
@@ -62,7 +62,7 @@ def scatter(seq: Any, condition: Any, new_sequence_axis_typeinfo: Any = None, na
 
 
 def broadcast_as(operand: Any, broadcast_as_operand: Any, name: str = "") -> Function:
-    """`operand` for each sample of the sequences of `broadcast_as_operand`."""
+    """`operand` for each sample in the sequences of `broadcast_as_operand`."""
     return primitive("ReconcileDynamicAxis", operand, broadcast_as_operand, name=name)
 
 
@@ -80,7 +80,7 @@ def softmax(seq: Any, name: str = "") -> Function:
 
 
 def past_value(x: Any, initial_state: Any = None, time_step: int = 1, name: str = "") -> Function:
-    """What was `time_step` samples before, or the initial state where there was nothing."""
+    """The value `time_step` samples earlier, or the initial state before the sequence."""
     state = 0 if initial_state is None else initial_state
     return primitive("PastValue", x, state, name=name, offset=int(time_step))
 
@@ -100,13 +100,13 @@ def delay(x: Any, initial_state: Any = None, time_step: int = 1, name: str = "")
 
 
 def unpack(x: Any, padding_value: float, no_mask_output: bool = False, name: str = "") -> Function:
-    """Sequences as samples with one more axis, filled up with `padding_value`; and a mask that is 1 where they are."""
+    """Sequences as samples with one more axis, filled up with `padding_value`; and a mask that is 1 inside them."""
     attributes = {"paddingValue": float(padding_value), "noMaskOutput": bool(no_mask_output)}
     return primitive("UnpackSequenceOp", x, name=name, outputs=1 if no_mask_output else 2, **attributes)
 
 
 def to_sequence(x: Any, sequence_lengths: Any = None, sequence_axis_name_prefix: str = "", name: str = "") -> Function:
-    """The first axis of each sample as a sequence, of which `sequence_lengths` are taken."""
+    """The first axis of each sample as a sequence; `sequence_lengths` says how long each is."""
     operands = [x] if sequence_lengths is None else [x, sequence_lengths]
     return primitive("ToSequenceOp", *operands, name=name)
 

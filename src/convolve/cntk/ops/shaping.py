@@ -1,4 +1,4 @@
-"""Operations that move elements or choose among them, and reductions. Axes are in numpy's order."""
+"""Operations that move or select elements, and reductions. Axes are in numpy's order."""
 
 import builtins
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ _END = 2**31 - 1  # the number of the axis that CNTK calls the new leading one
 
 def reshape(x: Any, shape: Any, begin_axis: Any = None, end_axis: Any = None, name: str = "") -> Function:
     """`shape` in place of the axes from `begin_axis` up to `end_axis`."""
-    # CNTK counts places between axes from the other end.
+    # CNTK counts positions between axes from the other end.
     begin = wire.Axis(0, "") if end_axis is None else _place(end_axis)
     end = wire.Axis(model.END_AXIS, "") if begin_axis in (None, 0) else _place(begin_axis)
     return primitive("Reshape", x, name=name, newShape=as_shape(shape)[::-1], beginAxis=begin, endAxis=end)
 
 
 def _place(axis: Any) -> wire.Axis:
-    """A place between axes, from the slow end, as one from the fast end. What CNTK calls the new leading axis and the
-    end of the axes is behind the last one."""
+    """A position between axes counted from the slow end -> one counted from the fast end. CNTK's new leading axis, and
+    its end of the axes, is behind the last one."""
     if isinstance(axis, Axis):
         if not axis.is_static_axis:
             return wire.Axis(0, "")
@@ -37,7 +37,7 @@ def _place(axis: Any) -> wire.Axis:
 
 
 def flatten(x: Any, axis: Any = None, name: str = "") -> Function:
-    """A matrix of what is before `axis` and what is behind it; -1 is behind the last axis."""
+    """A matrix: the axes before `axis` are its rows, the others its columns. -1 stands for the end of the axes."""
     at = axis.static_axis_index() if isinstance(axis, Axis) else axis or 0
     if at == 0:
         return block("Flatten", lambda x: reshape(reshape(x, (-1,)), (1, -1)), x, name=name)
@@ -74,12 +74,12 @@ def transpose(x: Any, perm: Any, name: str = "") -> Function:
 
 
 def unpack_batch(x: Any, name: str = "") -> Function:
-    """The axis of the batch as the first one of a value that belongs to no sample."""
+    """The batch axis as the first axis of a value without batch axis."""
     return primitive("UnpackBatch", x, name=name)
 
 
 def to_batch(x: Any, name: str = "") -> Function:
-    """The first axis as that of the batch."""
+    """The first axis as the batch axis."""
     return primitive("ToBatch", x, name=name)
 
 
@@ -88,7 +88,7 @@ def swapaxes(x: Any, axis1: Any = 0, axis2: Any = 1, name: str = "") -> Function
 
 
 def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = None, name: str = "") -> Function:
-    """From `begin_index` up to `end_index`, along one axis or several; 0 as an end is the end."""
+    """From `begin_index` up to `end_index`, along one axis or several; an end of 0 is the end."""
     axes = axis if isinstance(axis, list | tuple) else [axis]
     begins, ends = (
         [int(v) for v in each] if isinstance(each, list | tuple) else [int(each)] for each in (begin_index, end_index)
@@ -101,26 +101,26 @@ def slice(x: Any, axis: Any, begin_index: Any, end_index: Any, strides: Any = No
 
 
 def slices_of(x: Any, key: Any) -> Any:
-    """`x[1]`, `x[0:2, 1:]`, `x[..., 1]`: an axis is kept where one place of it is taken."""
+    """`x[1]`, `x[0:2, 1:]`, `x[..., 1]`: an axis of which one place is taken stays, with size 1."""
     keys = key if isinstance(key, tuple) else (key,)
     skipped = 0
     for place, each in enumerate(keys):
         axis = place - skipped
         if each is Ellipsis:
-            skipped = len(keys)  # what follows counts from the last axis
+            skipped = len(keys)  # the rest counts from the last axis
         elif isinstance(each, int | np.integer):
             x = slice(x, axis, int(each), int(each) + 1)
         elif isinstance(each, list | tuple):
             x = splice(*(slice(x, axis, at, at + 1) for at in each), axis=axis)
         elif not isinstance(each, builtins.slice):
             raise IndexError(f'type "{type(each)}" is not supported as index')
-        elif each.start is not None or each.stop is not None:  # a step alone is passed over by CNTK, too
+        elif each.start is not None or each.stop is not None:  # CNTK ignores a step without begin and end, too
             x = slice(x, axis, each.start or 0, each.stop or 0, each.step or 1)
     return x
 
 
 def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
-    """Side by side along an axis of numpy's order."""
+    """Concatenation along an axis, in numpy's order."""
     inputs = tuple(inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], list | tuple) else inputs
     if len(inputs) == 1:
         return combined(inputs, name)
@@ -158,7 +158,7 @@ def top_k(x: Any, k: int, axis: int = -1, name: str = "") -> Function:
 
 
 def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Function:
-    """Of `reference` the places that `indices` say, along its first axis or `axis`."""
+    """The entries of `reference` at `indices`, along its first axis or `axis`."""
     if axis is None or axis == 0:
         return primitive("Gather", indices, reference, name=name)
     rank = len(_operand(reference).shape)
@@ -170,7 +170,7 @@ def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Fu
 
 
 def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
-    """The identity matrix in the form of a matrix, or of the vectors of a minibatch, one for each row."""
+    """The identity matrix in the form of a matrix, or of a minibatch's vectors, one per row."""
     found = as_variable(x)
     axes = len(found.shape) + len(found.dynamic_axes)
     if found.known_shape is not None and (axes != 2 or found.is_sequence):
@@ -183,14 +183,14 @@ def crop_manual(node_input: Any, node_referent: Any, offset_x: int, offset_y: in
 
 
 def crop_automatic(node_input: Any, node_referent: Any, name: str = "") -> Function:
-    """Cut where both maps see the same part of the map that they come from."""
+    """Crop so that both maps show the same part of the map that they come from."""
     return primitive("Crop", node_input, node_referent, name=name)
 
 
 def crop_automatic_with_ancestors(
     node_input: Any, node_referent: Any, ancestor_input: Any, ancestor_referent: Any, name: str = ""
 ) -> Function:
-    """Cut where both maps see the same part of two maps that are taken for one."""
+    """Crop so that both maps show the same part of two maps that are taken to be the same."""
     return primitive("Crop", node_input, node_referent, ancestor_input, ancestor_referent, name=name)
 
 
@@ -227,7 +227,7 @@ def _reduced(how: str, x: Any, axis: Any, keepdims: bool, name: str) -> Function
 
 
 def _reduction(called: str, how: str) -> Callable[..., Function]:
-    """A function of CNTK's, by its own name, that reduces by one operation."""
+    """The public function `name`, which reduces by one operation."""
 
     def made(x: Any, axis: Any = None, keepdims: bool = True, name: str = "") -> Function:
         return _reduced(how, x, axis, keepdims, name)

@@ -1,4 +1,4 @@
-"""What a function is, what it consists of, and what is found in it."""
+"""What a function is, what it consists of, and search in it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ class Structure(Operators):
             raise ValueError(f"Function::{what}() called for a Function '{self!r}' which is not a block.")
         return block
 
-    # -- what it consists of ------------------------------------------------------------------------------------------
+    # -- its parts
+    # ---------------------------------------------------------------------------------------------------------
 
     @property
     def outputs(self) -> tuple[Variable, ...]:
@@ -121,7 +122,7 @@ class Structure(Operators):
 
     @property
     def signature(self) -> tuple[Variable, ...]:
-        """The arguments in the order in which a call takes them: that of the Python function, if it was one."""
+        """The arguments in the order of a call: that of the Python function, if it came from one."""
         arguments = list(self.arguments)
         first = [variable for variable in self._order if variable in arguments]
         return tuple(dict.fromkeys([*first, *arguments]))
@@ -143,13 +144,14 @@ class Structure(Operators):
             )
         return getattr(self.output, name)
 
-    # -- finding ------------------------------------------------------------------------------------------------------
+    # -- search
+    # -----------------------------------------------------------------------------------------------------------
 
     def find_all_with_name(self, name: str, depth: int = 0) -> list[Any]:
         return searching.depth_first_search(self, lambda item: item.name == name, depth)
 
     def find_by_name(self, name: str, depth: int = 0) -> Any:
-        """The function or variable of that name; None where there is none."""
+        """The function or variable of this name; None if there is none."""
         if not isinstance(name, str):
             raise ValueError(f"node name has to be a string. You gave a {type(name)}")
         found = [each for each in self.find_all_with_name(name, depth) if not isinstance(each, Output)]
@@ -168,7 +170,7 @@ class Structure(Operators):
             raise AttributeError(f"neither Function nor its output variable has '{name}'")
         found = searching.member(self, name)
         if found is None and len(self.outputs) == 1 and name != "type" and hasattr(self.output, name):
-            return getattr(self.output, name)  # as `owner`: a function with one output stands for it
+            return getattr(self.output, name)  # as `owner`: a function with one output stands for the output
         if found is None:
-            raise AttributeError(f"'Function' object has no attribute '{name}', nor a part of that name")
+            raise AttributeError(f"'Function' object has no attribute '{name}', and no part of that name")
         return found

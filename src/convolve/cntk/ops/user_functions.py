@@ -1,4 +1,4 @@
-"""Operations that a program computes itself, in Python: classes derived from `UserFunction`."""
+"""Operations that a program computes in Python: classes derived from `UserFunction`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ from convolve.cntk.variables import Variable
 
 
 class UserFunction(Function):
-    """A program derives from it and writes `infer_outputs`, `forward` and `backward`; `as_numpy`: these get arrays,
-    whose first axis is the batch, or else Values."""
+    """A program derives from it and defines `infer_outputs`, `forward` and `backward`. `as_numpy`: these get arrays
+    whose first axis is the batch; otherwise Values."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         return object.__new__(cls)
@@ -38,15 +38,15 @@ class UserFunction(Function):
         raise NotImplementedError("infer_outputs has to be overwritten")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """(state, result) of one output; of several the state, and results in the dictionary that it gets."""
+        """(state, result) for one output; for several, the state, and results in the dictionary that it gets."""
         raise NotImplementedError("forward has to be overwritten")
 
     def backward(self, *args: Any, **kwargs: Any) -> Any:
-        """The gradient of one input; those of several in the dictionary that it gets."""
+        """The gradient of one input; those of several go into the dictionary that it gets."""
         raise NotImplementedError("backward has to be overwritten")
 
     def clone(self, cloned_inputs: Sequence[Any], *_: Any) -> Function:
-        """Another one, on other inputs. Overridden where the constructor takes other arguments than these."""
+        """A copy on other inputs. Overridden if the constructor takes other arguments."""
         derived: Any = type(self)
         return derived(*cloned_inputs, name=self.name)  # type: ignore[no-any-return]
 
@@ -54,7 +54,7 @@ class UserFunction(Function):
         return {}
 
     def result(self, tensors: Sequence[Tensor], is_kept: bool) -> tuple[Any, list[Tensor]]:
-        """(what the backward pass needs, the outputs)"""
+        """(state for the backward pass, the outputs)"""
         given = tuple(self._shown(tensor) for tensor in tensors)
         args = given if len(given) > 1 else given[0]
         outputs: dict[Variable, Any] = dict.fromkeys(self.outputs)
@@ -70,7 +70,7 @@ class UserFunction(Function):
         return state, [self._tensor(value, self._shape(output, count), output) for output, value in outputs.items()]
 
     def gradients(self, state: Any, tops: Sequence[Tensor | None], shapes: Sequence[Any]) -> list[Tensor | None]:
-        """Of each input, given those of the outputs; `shapes` of the inputs' tensors, None where nobody asks."""
+        """Gradients of each input, from those of the outputs; `shapes` of the inputs' tensors, None if not wanted."""
         roots: Any = {v: self._shown(top) for v, top in zip(self.outputs, tops, strict=True) if top is not None}
         roots = next(iter(roots.values())) if len(roots) == 1 else roots
         asked = zip(self.inputs, shapes, strict=True)
@@ -95,12 +95,14 @@ class UserFunction(Function):
     def _tensor(self, value: Any, shape: tuple[int, ...], variable: Variable) -> Tensor:
         array = np.asarray(getattr(value, "array", value), variable.data_type)
         if array.size != int(np.prod(shape)):
-            raise ValueError(f"{self.op_name} gave values of shape {array.shape} for {variable}, not {tuple(shape)}")
+            raise ValueError(
+                f"{self.op_name} returned values of shape {array.shape} for {variable}, not {tuple(shape)}"
+            )
         return torch.from_numpy(np.ascontiguousarray(array.reshape(shape)))
 
 
 class UserLayer(nn.Module):
-    """The function within a compiled module."""
+    """The function as a layer of a compiled module."""
 
     def __init__(self, function: UserFunction) -> None:
         super().__init__()
@@ -127,5 +129,5 @@ class _Computed(torch.autograd.Function):
 
 
 def user_function(user_func: UserFunction) -> Function:
-    """What other operations are applied to."""
+    """The function as an operand of other operations."""
     return Function(user_func.node)

@@ -17,7 +17,7 @@ TIMES_NO_INFERRED_INPUT_RANK, TIMES_REDUCE_SEQUENCE_AXIS_WITHOUT_INFERRED_INPUT_
 
 
 def times(left: Any, right: Any, output_rank: int = 1, infer_input_rank_to_map: int = -1, name: str = "") -> Function:
-    """left @ right: the last axes of `left` against the first of `right`, whose `output_rank` last ones remain."""
+    """left @ right: the last axes of `left` meet the first of `right`, of which the last `output_rank` remain."""
     left, right = operands_of(left, right)
     if infer_input_rank_to_map == TIMES_REDUCE_SEQUENCE_AXIS_WITHOUT_INFERRED_INPUT_RANK:
         return sequence.reduce_sum(times(left, right, output_rank), name)
@@ -35,7 +35,7 @@ def _flags(values: Any) -> list[bool]:
 
 
 def _with_channels(weight: Variable, x: Variable, transposed: bool) -> tuple[Any, Any]:
-    """A kernel without an axis for the channels that it sums over gets one, and the maps their one channel."""
+    """A kernel without channel axis gets one of size 1, and so do the maps."""
     known = resolved(x).known_shape
     rank = max(len(weight.shape) - 1, 1) if known is None else len(known)
     maps, kernel = weight.shape[: len(weight.shape) - rank] or (1,), weight.shape[len(weight.shape) - rank :]

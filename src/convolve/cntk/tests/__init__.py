@@ -1,1 +1,1 @@
-"""What programs use of CNTK's test helpers."""
+"""Names of CNTK's test helpers that programs use."""

@@ -1,4 +1,4 @@
-"""CNTK's examples let its tests choose a device by an environment variable."""
+"""CNTK's examples let an environment variable choose the device of their tests."""
 
 import os
 
@@ -8,6 +8,6 @@ __test__ = False
 
 
 def set_device_from_pytest_env() -> None:
-    """`TEST_DEVICE`: cpu, or else the first GPU; nothing where it is not set."""
+    """`TEST_DEVICE`: cpu, or anything else for the first GPU; if it is not set, nothing is done."""
     if "TEST_DEVICE" in os.environ:
         try_set_default_device(cpu() if os.environ["TEST_DEVICE"] == "cpu" else gpu(0))

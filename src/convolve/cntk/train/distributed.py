@@ -20,7 +20,7 @@ _state = {"is_finalized": False}
 
 
 def _workers() -> Workers:
-    """The processes of this job; each computes with its part of the host's cores."""
+    """The processes of this job; each uses its share of the host's cores."""
     workers = all_workers()
     if workers.threads:
         torch.set_num_threads(workers.threads)
@@ -33,7 +33,7 @@ class WorkerDescriptor(NamedTuple):
 
 
 class Communicator:
-    """Of all processes that were started together; one alone is number 0 of 1."""
+    """All processes that were started together; a single one is number 0 of 1."""
 
     @staticmethod
     def num_workers() -> int:
@@ -53,7 +53,8 @@ class Communicator:
 
     @staticmethod
     def finalize() -> None:
-        """Programs call it last. The connections end with the process, but no distributed learner is made any more."""
+        """A program's last call. Connections end with the process, but no distributed learner can be
+        created after it."""
         _state["is_finalized"] = True
 
     @staticmethod
@@ -70,7 +71,7 @@ def mpi_communicator() -> Communicator:
 
 
 class _Bucket(NamedTuple):
-    """What the quantized sum is given of a step."""
+    """What the quantized sum of one step needs."""
 
     weights: Sequence[Any]
     values: Sequence[torch.Tensor]
@@ -86,26 +87,28 @@ class _Bucket(NamedTuple):
 
 
 class DistributedLearner:
-    """A learner whose gradients are summed over all workers: what data_parallel_distributed_learner makes.
+    """A learner that sums gradients over all workers; data_parallel_distributed_learner creates it.
 
-    Each worker brings its own part of a minibatch, and the rates, momenta and counts are those of the whole one.
+    Each worker has its own part of a minibatch; rates, momenta and counts are those of the whole minibatch.
     """
 
-    rates_used: ClassVar[dict[str, float]] = {}  # CNTK prints none of learners that are distributed
+    rates_used: ClassVar[dict[str, float]] = {}  # CNTK prints none for distributed learners
 
     def __init__(self, learner: Any, after: int) -> None:
         if _state["is_finalized"]:
-            raise RuntimeError("MPI was ended by Communicator.finalize(); make distributed learners before that call")
+            raise RuntimeError("MPI was ended by Communicator.finalize(); create distributed learners before that call")
         self.learner, self.after, self._group = learner, int(after), _workers()
         if self._group.size > 1 and devices.used().type != "cpu":
-            raise NotImplementedError("several processes compute on processors only; leave the GPU out, or start one")
+            raise NotImplementedError(
+                "several processes can compute on CPUs only; do not choose a GPU, or start one process"
+            )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.learner, name)
 
     @property
     def total_number_of_samples_seen(self) -> int:
-        """A number here, as in CNTK, whose other learners have a method for it."""
+        """A number, as in CNTK; other learners have a method of this name."""
         return int(self.learner.samples_seen)
 
     def communicator(self) -> Communicator:
@@ -114,11 +117,11 @@ class DistributedLearner:
     get_communicator = communicator
 
     def shares(self, samples_seen: int) -> bool:
-        """Whether the workers train together, once so many samples are seen."""
+        """Whether the workers train together after this many samples."""
         return self._group.size > 1 and samples_seen >= self.after
 
     def totals(self, figures: Sequence[float]) -> list[float]:
-        """The sums of all workers' figures."""
+        """The figures summed over all workers."""
         tensor = torch.tensor(figures, dtype=torch.float64)
         self._group.sum(tensor)
         return tensor.tolist()
@@ -152,7 +155,7 @@ class _Quantized(DistributedLearner):
 
 
 class _BlockMomentum(DistributedLearner):
-    """Each worker steps on its own; after a block of samples of all together the weights are combined."""
+    """Each worker steps on its own; after a block of samples (of all workers together), the weights are combined."""
 
     def __init__(self, learner: Any, after: int, block_size: int, **settings: Any) -> None:
         super().__init__(learner, after)
@@ -191,7 +194,7 @@ def data_parallel_distributed_learner(
         return DistributedLearner(learner, distributed_after)
     if num_quantization_bits not in BITS:
         raise ValueError(
-            f"num_quantization_bits={num_quantization_bits}: gradients are sent in {', '.join(map(str, BITS))} or "
+            f"num_quantization_bits={num_quantization_bits}: gradients can be sent in {', '.join(map(str, BITS))} or "
             f"{FULL_BITS} bits"
         )
     return _Quantized(learner, distributed_after, num_quantization_bits)

@@ -20,7 +20,7 @@ from convolve.cntk.variables import Record
 
 
 class _Collector(ProgressWriter):
-    """What progress writers are told, kept: means of every `period` minibatches, of each epoch, of each evaluation."""
+    """Keeps what progress writers are told: means of every `period` minibatches, of each epoch, of each evaluation."""
 
     def __init__(self, period: int = sys.maxsize) -> None:
         self.period = period
@@ -55,7 +55,7 @@ def train(
     model_inputs_to_streams: Any = None, parameter_learners: Any = (), callbacks: Any = (),
     progress_frequency: Any = None, max_epochs: Any = None, epoch_size: Any = None, max_samples: Any = None,
 ) -> Record:  # fmt: skip
-    """Losses and metrics: `updates` of so many minibatches, `epoch_summaries`, and of a TestConfig `test_summary`."""
+    """Losses and metrics: `updates` every `period` minibatches, `epoch_summaries`, a TestConfig's `test_summary`."""
     sizes = _sizes(minibatch_size)
     if max_samples is not None and max_epochs is not None:
         raise ValueError("max_epochs and max_samples are mutually exclusive.")
@@ -88,7 +88,7 @@ def test(
     criterion: Function, minibatch_source: Any, minibatch_size: Any = 32, streams: Any = None,
     model_inputs_to_streams: Any = None, callbacks: Any = None,
 ) -> Record:  # fmt: skip
-    """The mean of the metric, which is the second output, or of the loss if that is all."""
+    """The mean of the metric, which is the second output, or of the loss if there is no other output."""
     sizes = _sizes(minibatch_size)
     mapped = _mapped(criterion, streams, model_inputs_to_streams)
     source, mapped = as_source(minibatch_source, mapped, criterion)

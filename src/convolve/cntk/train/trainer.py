@@ -48,7 +48,7 @@ class Evaluator:
         return total / samples
 
     def print_node_timing(self) -> None:
-        """Nothing is timed."""
+        """Does nothing: nothing is timed."""
 
     def summarize_test_progress(self) -> None:
         for writer in self.writers:
@@ -56,7 +56,7 @@ class Evaluator:
 
 
 class Trainer(Evaluator):
-    """`criterion`: the loss, or the loss and a metric; each gives one number for each sample."""
+    """`criterion`: the loss, or the loss and a metric; each gives one number per sample."""
 
     def __init__(self, model: Any, criterion: Any, parameter_learners: Any, progress_writers: Any = None) -> None:
         loss, metric = self._get_loss_metric(criterion)
@@ -66,13 +66,13 @@ class Trainer(Evaluator):
         self.parameter_learners = tuple(listed(parameter_learners))
         _require_learners(self.parameter_learners, [each for each in (self.model, loss, metric) if each is not None])
         if len({isinstance(learner, DistributedLearner) for learner in self.parameter_learners}) > 1:
-            raise RuntimeError("Cannot use a distributed learner together with one that is not: distribute all of them")
+            raise RuntimeError("Cannot use distributed learners together with others: distribute all of them")
         self._last = (0.0, 0.0, 0)
-        self._precision: Precision | None = None  # of the steps; the first minibatch decides
+        self._precision: Precision | None = None  # of the steps; chosen by the first minibatch
 
     @staticmethod
     def _get_loss_metric(criterion: Any) -> tuple[Function, Function | None]:
-        """(loss, metric or None) of what a trainer is given. Private in CNTK; programs use it."""
+        """(loss, metric or None) of a trainer's criterion. Private in CNTK, but programs use it."""
         is_both = isinstance(criterion, Function) and len(criterion.outputs) > 1
         found = list(criterion.outputs if is_both else listed(criterion))
         if criterion is None or found[:1] == [None]:
@@ -82,7 +82,7 @@ class Trainer(Evaluator):
         return as_function(found[0]), as_function(found[1]) if found[1:] not in ([], [None]) else None
 
     def train_minibatch(self, arguments: Any, outputs: Any = None, device: Any = None, is_sweep_end: Any = None) -> Any:
-        """Whether anything was learned: there were samples, and a rate was not 0. With `outputs`, their values too."""
+        """Whether anything was learned: there were samples, and a rate was not 0. With `outputs`, also their values."""
         wanted = [getattr(each, "output", each) for each in outputs or ()]
         targets = [self.loss_function.output]
         if self.evaluation_function is not None:
@@ -132,19 +132,19 @@ class Trainer(Evaluator):
         return any(learned)
 
     def _sharing(self) -> Any:
-        """The learner that speaks for all where several workers train together now, else None."""
+        """The learner that speaks for all, if several workers train together now; else None."""
         first = self.parameter_learners[0] if self.parameter_learners else None
         is_shared = isinstance(first, DistributedLearner) and first.shares(self.total_number_of_samples_seen)
         return first if is_shared else None
 
     def sync(self) -> None:
-        """Let all workers have the same weights, where they step on their own."""
+        """Give all workers equal weights, if each steps on its own."""
         if sharing := self._sharing():
             sharing.sync()
 
     @property
     def partition(self) -> dict[str, int]:
-        """Which part of a minibatch is this worker's, as a source's `next_minibatch` takes it."""
+        """This worker's part of a minibatch, as arguments of a source's `next_minibatch`."""
         if self._sharing() is None:
             return {}
         return {"num_data_partitions": Communicator.num_workers(), "partition_index": Communicator.rank()}
@@ -165,7 +165,7 @@ class Trainer(Evaluator):
 
     @property
     def total_number_of_samples_seen(self) -> int:
-        """By the first learner, which may have seen some under an earlier trainer."""
+        """The count of the first learner, which may include samples of an earlier trainer."""
         return int(self.parameter_learners[0].samples_seen)
 
     @property
@@ -215,7 +215,7 @@ def _is_sweep_end(arguments: Any) -> bool:
 
 
 def _require_learners(learners: Sequence[Any], functions: Sequence[Function]) -> None:
-    """There is one at least, and a parameter is one learner's and of the network."""
+    """There must be at least one learner; each parameter must have one learner only and be part of the network."""
     if not learners:
         raise ValueError("There must be at least one learner.")
     known = {parameter for function in functions for parameter in function.parameters}
@@ -234,6 +234,6 @@ def _require_learners(learners: Sequence[Any], functions: Sequence[Function]) ->
 
 
 def _samples(variable: Variable, values: torch.Tensor, given: Mapping[Variable, feeding.Fed]) -> int:
-    """How many samples a criterion is of: a loss of sequences has as many values as there are sequences."""
-    has_samples = variable.has_batch_axis and values.dim()  # the error among the first five is one number
+    """How many samples a criterion covers: a loss of sequences has one value per sequence."""
+    has_samples = variable.has_batch_axis and values.dim()  # the top-5 error is a single number
     return len(values) if has_samples else max((len(each.tensor) for each in given.values()), default=1)

@@ -1,4 +1,4 @@
-"""`training_session`: a training with checkpoints, cross-validation and a test, by CNTK's counts."""
+"""`training_session`: a training with checkpoints, cross-validation and a test, at the intervals that CNTK counts."""
 
 import operator
 import re
@@ -18,7 +18,7 @@ from convolve.cntk.train.trainer import Trainer
 
 
 class DataUnit(IntEnum):
-    """What frequencies are counted in."""
+    """The unit of frequencies."""
 
     sample = 1
     minibatch = 2
@@ -31,7 +31,7 @@ class _Every(NamedTuple):
 
 
 class _OlderNames:
-    """What CNTK called `minibatch_source` and `minibatch_size` before."""
+    """The names that CNTK used for `minibatch_source` and `minibatch_size` before."""
 
     minibatch_source: Any
     minibatch_size: Any
@@ -50,7 +50,7 @@ class _OlderNames:
 
 @dataclass
 class CheckpointConfig:
-    """Where the state is saved, and after how many samples (none: at the end)."""
+    """Where the state is saved, and after how many samples (None: at the end)."""
 
     filename: Any
     frequency: Any = None
@@ -67,7 +67,7 @@ class CheckpointConfig:
 
 @dataclass
 class CrossValidationConfig(_OlderNames):
-    """What is evaluated after every `frequency` samples, or so many of a `DataUnit` (none: at the end)."""
+    """What is evaluated after every `frequency` samples, or units of a `DataUnit` (None: at the end)."""
 
     minibatch_source: Any = None
     frequency: Any = None
@@ -101,7 +101,7 @@ class TestConfig(_OlderNames):
 
 
 class TrainingSession:
-    """A program's own class of sessions overrides what begins with `on_`: what CNTK 2.7 calls."""
+    """A program's own session class overrides the methods that begin with `on_`; CNTK 2.7 calls the same ones."""
 
     def __init__(
         self, trainer: Trainer, mb_source: Any, mb_size: Any, model_inputs_to_streams: Any, max_samples: Any = None,
@@ -119,7 +119,7 @@ class TrainingSession:
         self.sizes = as_sizes(mb_size, "mb_size")
         self.max_samples = INFINITELY_REPEAT if max_samples is None else operator.index(max_samples)
         if self.max_samples < 0:
-            raise OverflowError(f"max_samples must not be negative, as {max_samples} is")
+            raise OverflowError(f"max_samples must not be negative, but is {max_samples}")
         if not self.max_samples:
             raise ValueError("maxNumTrainingSamples must not be zero.")
         self.checkpoint = checkpoint_config if checkpoint_config and checkpoint_config.filename is not None else None
@@ -136,11 +136,11 @@ class TrainingSession:
         self._is_stopped = False
 
     def train(self, device: Any = None) -> None:
-        """Until the source ends or `max_samples` are seen; a checkpoint of an earlier run goes on."""
+        """Train until the source ends or `max_samples` are seen; a checkpoint of an earlier run is continued."""
         self._require_ends()
         goes_on = bool(self.checkpoint and self.checkpoint.restore and self._restore())
         done = {what: self._periods(every) if goes_on else 0 for what, every in self.frequencies.items()}
-        self.validations, self.saved = done.get("validation", 0), done.get("checkpoint", 0)  # numbers go on, too
+        self.validations, self.saved = done.get("validation", 0), done.get("checkpoint", 0)  # also continued
         last = dict.fromkeys(self.frequencies, self.trainer.total_number_of_samples_seen if goes_on else 0)
         is_stopped = False
         while self._train_minibatch(is_stopped):
@@ -152,17 +152,17 @@ class TrainingSession:
         self._end(last)
 
     def _require_ends(self) -> None:
-        """What is evaluated must end."""
+        """Sources for evaluation must end."""
         is_endless = self.validation and not self.validation.max_samples
         for what, config in (("Cross validation", self.validation if is_endless else None), ("Test", self.test)):
             if config and config.minibatch_source is not None and config.minibatch_source.is_infinite():
                 raise ValueError(f"{what} minibatch source must have a limited number of samples or sweeps.")
 
     def _train_minibatch(self, is_stopped: bool) -> bool:
-        """Whether anything was learned; at the end the trainer is given an empty minibatch, as CNTK does."""
+        """Whether anything was learned. At the end, the trainer gets an empty minibatch, as in CNTK."""
         wanted = 0 if is_stopped else self._next_size()
         data = next_data(self.source, wanted, self.streams, **self.trainer.partition) if wanted else {}
-        # Of several workers, others may have data where one has none.
+        # With several workers, others may have data when one has none.
         has_learned = self.trainer.train_minibatch(data)
         self._is_stopped |= self.on_minibatch_end() is False
         if not has_learned:
@@ -175,13 +175,13 @@ class TrainingSession:
         return int(self.sizes[self.trainer.total_number_of_samples_seen])
 
     def on_minibatch_end(self) -> Any:
-        """After each minibatch; False ends the training."""
+        """Called after each minibatch; False ends the training."""
 
     def on_checkpoint_end(self, index: int) -> None:
-        """After the state was saved."""
+        """Called after the state was saved."""
 
     def on_cross_validation_end(self, index: int, average_error: float, num_samples: int, num_minibatches: int) -> Any:
-        """Whether the training goes on after an evaluation."""
+        """Called after an evaluation; returns whether the training continues."""
         callback = self.validation.callback if self.validation else None
         return callback is None or callback(index, average_error, num_samples, num_minibatches)
 
@@ -190,7 +190,7 @@ class TrainingSession:
         return int(max(min(self.sizes[seen], self.max_samples - seen), 0))
 
     def _counted(self, unit: DataUnit) -> int:
-        """Since training began, restarts included."""
+        """Counted since training began, including restarts."""
         if unit is DataUnit.sample:
             return self.trainer.total_number_of_samples_seen
         return self.minibatches if unit is DataUnit.minibatch else self.sweeps
@@ -199,7 +199,7 @@ class TrainingSession:
         return self._counted(every.unit) // every.period
 
     def _end(self, last: dict[str, int]) -> None:
-        """Once more what was not done at the last minibatch; `last`: after how many samples it was."""
+        """At the end, do what was not done at the last minibatch; `last`: after how many samples it was done."""
         self.trainer.sync()
         within = {what for what, samples in last.items() if samples != self.trainer.total_number_of_samples_seen}
         for what in ("progress", "checkpoint", "validation"):
@@ -234,7 +234,7 @@ class TrainingSession:
         self.validations += 1
         if not isinstance(goes_on, bool):
             raise RuntimeError(
-                f"the callback of a cross-validation returns True to go on or False to stop, not {goes_on!r}"
+                f"the callback of a cross-validation must return True to continue or False to stop, not {goes_on!r}"
             )
         return goes_on
 
@@ -258,7 +258,7 @@ class TrainingSession:
         self.trainer.save_checkpoint(name, {"TrainingMinibatchSource": self.source.get_checkpoint_state()})
 
     def _restore(self) -> bool:
-        """The last state that was saved, if any was."""
+        """Restore the last saved state, if there is one."""
         assert self.checkpoint
         path = Path(str(self.checkpoint.filename))
         numbered = {}
@@ -270,7 +270,7 @@ class TrainingSession:
         if last:
             self.restore_from_checkpoint(str(last))
         if last and last != path:
-            self._save(str(path))  # it was ended as it wrote that one
+            self._save(str(path))  # it was killed while it wrote that one
         return bool(last)
 
     def restore_from_checkpoint(self, filename: str) -> None:
@@ -295,7 +295,7 @@ def _every(frequency: Any, negative: type[Exception] = NotImplementedError) -> _
 
 
 def as_sizes(given: Any, what: str) -> MinibatchSizes:
-    """The sizes of minibatches: a number of samples, or what minibatch_size_schedule gives."""
+    """The sizes of minibatches: a number of samples, or the result of minibatch_size_schedule."""
     if not isinstance(given, MinibatchSizes | int):
         raise ValueError(
             f"{what} of type ({type(given)}) not supported. it must be an int or the result of the "
@@ -305,7 +305,7 @@ def as_sizes(given: Any, what: str) -> MinibatchSizes:
 
 
 def as_source(source: Any, streams: Any, criterion: Any, repeats: bool = False) -> tuple[Any, Any]:
-    """(source, argument -> stream) of a source, or of arrays in the order of the criterion's arguments."""
+    """(source, argument -> stream) for a source, or for arrays in the order of the criterion's arguments."""
     if source is None or isinstance(source, Streams):
         return source, streams
     arrays = source if isinstance(source, tuple) else (source,)

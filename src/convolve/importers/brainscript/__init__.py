@@ -14,5 +14,5 @@ from pathlib import Path
 
 
 def is_config(name: str) -> bool:
-    """Whether `name` is a BrainScript configuration, or several joined by `+`: files are told by their ending."""
+    """Whether `name` is a BrainScript configuration, or several joined by `+`; the ending decides."""
     return all(Path(part).suffix.lower() in (".cntk", ".config") for part in name.split("+"))

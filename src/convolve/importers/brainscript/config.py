@@ -1,7 +1,7 @@
 """CNTK's configuration language: nested blocks of `key = value`, around a network in BrainScript.
 
-Everything in it is text until it is asked for. What a block holds is cut out when it is entered, `$name$` is replaced
-when a value is read, so that later assignments, such as those of the command line, win everywhere.
+Everything in it stays text until it is read. A block is parsed when it is entered, and `$name$` is replaced when a
+value is read, so that later assignments, such as those on the command line, win everywhere.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from convolve.importers.brainscript.text import (
 )
 
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
-_MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text whole: nothing in it closes or separates
+_MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text as a whole: nothing inside it closes or separates
 _KEY_END = re.compile(r"[={[(\n;,]")
 _VARIABLE = re.compile(r"\$([A-Za-z_]\w*)\$")
 _REPEATED = re.compile(r"(.*?)\s*\*\s*(\d+)", re.DOTALL)
 
-MAX_DEPTH = 50  # blocks in blocks, variables in variables
+MAX_DEPTH = 50  # blocks inside blocks, variables inside variables
 MAX_WARNINGS = 20
-MAX_ITEMS = 100_000  # of an array, repetitions counted
+MAX_ITEMS = 100_000  # of an array, counting repetitions
 
 
 @dataclass
 class Entry:
-    """`parts` are what was assigned: the last value, and what later records in [...] add to it."""
+    """`parts`: the last value that was assigned, and what later records in [...] add to it."""
 
     key: Text
     parts: list[Text]
@@ -54,7 +54,7 @@ class Entry:
 class Block:
     """A block of a configuration. A key is looked for in it, then in the blocks around it, whatever its case.
 
-    Whoever reads a configuration asks for each key that it knows; `unread` then tells the others.
+    Readers ask for each key that they know; `unread` then lists the others.
     """
 
     def __init__(self, name: str, bodies: Sequence[Text], parent: Block | None = None) -> None:
@@ -69,10 +69,10 @@ class Block:
             for entry in _entries(body):
                 self._add(entry)
         if name.count(".") >= MAX_DEPTH:
-            raise bodies[0].error(0, f"blocks inside {MAX_DEPTH} others")
+            raise bodies[0].error(0, f"blocks are nested more than {MAX_DEPTH} deep")
 
     def _add(self, entry: Entry) -> None:
-        """The later value holds, but a record in [...] is merged into what is there."""
+        """A later value replaces an earlier one, but a record in [...] is merged into it."""
         key = entry.key.string.lower()
         if key in self.entries and entry.parts[0].string.startswith("["):
             self.entries[key].parts.extend(entry.parts)
@@ -82,7 +82,7 @@ class Block:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def find(self, key: str, inherit: bool = True) -> Text | None:
-        """The value of `key` as it stands; None where there is none, or where it says `default`."""
+        """The unexpanded value of `key`; None if it is absent or says `default`."""
         block: Block | None = self
         while block is not None:
             block._asked[block._depth].add(key)
@@ -94,13 +94,13 @@ class Block:
         return None
 
     def place(self, key: str) -> Place | None:
-        """Where the value of `key` stands."""
+        """The place of the value of `key`."""
         value = self.find(key)
         return None if value is None else value.place(0)
 
     @property
     def here(self) -> Place:
-        """Where the block begins."""
+        """The place where the block begins."""
         return self.bodies[0].place(0)
 
     def error(self, key: str, what: str) -> FormatError:
@@ -108,7 +108,7 @@ class Block:
         return (self.place(key) or self.here).error(what)
 
     def unsupported(self, key: str, what: str) -> str:
-        """A sentence on what is known of `key` and not supported."""
+        """The sentence that says what is not supported at `key`."""
         return f"{self.place(key) or self.here}: {self.path(key)}: {what} is not supported"
 
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
@@ -128,13 +128,13 @@ class Block:
         return default if value is None else as_integer(unquoted(value))
 
     def at_least(self, least: int, key: str, value: int) -> int:
-        """`value`, which stands at `key`, if it is `least` or more."""
+        """`value`, the value of `key`, which must be `least` or more."""
         if value < least:
             raise self.error(key, f"{self.path(key)} must be at least {least}")
         return value
 
     def choice(self, key: str, choices: Sequence[str], default: str, inherit: bool = True) -> str:
-        """One of `choices`, in any case of letters."""
+        """One of `choices`; case does not matter."""
         value = self.raw(key, inherit)
         if value is None:
             return default
@@ -158,7 +158,7 @@ class Block:
         return (tuple(as_integer(item) for item in items(unquoted(value))) if value else ()) or tuple(default)
 
     def block(self, key: str, inherit: bool = True) -> Block | None:
-        """The block called `key`; None where there is none."""
+        """The block called `key`; None if there is none."""
         value = self.find(key, inherit)
         return None if value is None else self._block(key, value)
 
@@ -178,13 +178,14 @@ class Block:
         return f"{self.name}.{key}" if self.name else key
 
     def pass_over(self) -> None:
-        """Let nothing in this block count as unread."""
+        """Count everything in this block as read."""
         self._read |= self.entries.keys()
 
     def unread(self) -> list[str]:
-        """A sentence for each of the first entries that nobody has asked for."""
+        """A sentence for each of the first entries that nobody has read."""
         others = {} if self.parent else {name.lower() for name in self.inner_blocks()}  # of commands that are not run
-        # A command's block, and what surrounds it, may have what other commands read; variables are read when pasted.
+        # A command's block, and what surrounds it, may have keys that other commands read; variables are read when
+        # pasted.
         known = {key.lower() for key in self._asked[1]} if self._depth < 2 else set()
         pasted = {name.lower() for body in self._top().bodies for name in _VARIABLE.findall(body.string)}
         passed = {*self._read, *others, *known, *pasted}
@@ -203,7 +204,7 @@ class Block:
         return Block(self.path(key), _groups(value), self)
 
     def raw(self, key: str, inherit: bool = True) -> Text | None:
-        """The value with its variables replaced and nothing else done to it: the text of a network."""
+        """The value with its variables replaced and nothing else changed, such as the text of a network."""
         value = self.find(key, inherit)
         return None if value is None else self.expand(value)
 
@@ -223,21 +224,23 @@ class Block:
         key = name.lower()
         if key in inside or len(inside) >= MAX_DEPTH:
             chain = " -> ".join([*inside[-3:], key])
-            raise text.error(offset, f"the variable ${name}$ stands for itself or is nested too deep ({chain})")
+            raise text.error(offset, f"the variable ${name}$ refers to itself or is nested too deep ({chain})")
         if key not in self._expanded:
             value = self._from_outside(name)
             if value is None:
                 raise text.error(
-                    offset, f"no variable is called {name!r}; set {name}=... in the file or behind its name"
+                    offset,
+                    f"no variable is called {name!r}; set {name}=... in the file, or after it on the command line",
                 )
             if "\n" in value.string:
-                raise text.error(offset, f"${name}$ stands for a value of several lines, which cannot be pasted")
+                raise text.error(offset, f"${name}$ has a value of several lines, which cannot be pasted here")
             self._expanded[key] = self.expand(unquoted(value), (*inside, key))
         return self._expanded[key]
 
     def _from_outside(self, name: str) -> Text | None:
         """The value of a variable. CNTK replaces variables in the whole text of a block when it enters it, so that the
-        outermost of several values holds, and `key = $key$` hands it on. What only a block itself has is taken too."""
+        outermost of several values wins, and `key = $key$` passes it on. Variables of this block alone are
+        found, too."""
         outer = self.parent._from_outside(name) if self.parent else None
         return self.find(name, inherit=False) if outer is None else outer
 
@@ -249,7 +252,7 @@ class Block:
 
 
 def _entries(body: Text) -> list[Entry]:
-    """The `key = value` of a block's inside; a key alone is `key = true`."""
+    """The `key = value` entries in a block's text; a key alone means `key = true`."""
     string, entries, begin = body.string, [], 0
     while begin < len(string):
         if string[begin] in " \t\n;,":
@@ -273,16 +276,16 @@ def _entries(body: Text) -> list[Entry]:
 
 
 def _blanks_before_value(string: str, begin: int) -> int:
-    """Blanks, and line ends too where an opening brace follows on a later line."""
+    """Blanks; also line ends, if an opening brace follows on a later line."""
     rest = re.compile(r"\s*").match(string, begin)
-    assert rest is not None  # it matches nothing at least
+    assert rest is not None  # it matches the empty string at least
     if string[rest.end() : rest.end() + 1] in ("{", "[", "("):
         return len(rest[0])
     return 0
 
 
 def _value_end(text: Text, begin: int, separators: str = "\n;,") -> int:
-    """Where a value that begins at `begin` ends: at a separator outside of braces and quotes, or with the text."""
+    """Where the value from `begin` on ends: at a separator outside of braces and quotes, or with the text."""
     opened: list[tuple[str, int]] = []
     for match in _MARK.finditer(text.string, begin):
         mark = match[0]
@@ -290,7 +293,7 @@ def _value_end(text: Text, begin: int, separators: str = "\n;,") -> int:
             opened.append((mark, match.start()))
         elif mark in "}])":
             if not opened or _CLOSERS[opened.pop()[0]] != mark:
-                raise text.error(match.start(), f"{mark!r} closes nothing that was opened")
+                raise text.error(match.start(), f"unexpected {mark!r}, which closes nothing")
         elif mark[0] == '"' and (mark[-1] != '"' or len(mark) == 1):
             raise text.error(match.start(), "this quote is never closed")
         elif mark in separators and not opened:
@@ -301,7 +304,7 @@ def _value_end(text: Text, begin: int, separators: str = "\n;,") -> int:
 
 
 def _groups(value: Text) -> list[Text]:
-    """The insides of {...} and [...], one after the other, that make up a record."""
+    """The insides of the {...} and [...], one after the other, of which a record consists."""
     groups, begin = [], 0
     while begin < len(value):
         if value.string[begin].isspace():
@@ -313,12 +316,12 @@ def _groups(value: Text) -> list[Text]:
         groups.append(value.cut(begin + 1, end - 1))
         begin = end
     if not groups:
-        raise value.error(0, "a block in {...} or [...] is expected, nothing is there")
+        raise value.error(0, "a block in {...} or [...] is expected, but there is nothing")
     return groups
 
 
 def _closed(text: Text, begin: int) -> int:
-    """Behind the closer of the brace at `begin`."""
+    """The offset after the brace that closes the one at `begin`."""
     depth = 0
     for match in _MARK.finditer(text.string, begin):
         depth += (match[0] in _CLOSERS) - (match[0] in "}])")
@@ -342,7 +345,7 @@ def items(value: Text) -> list[Text]:
         repeated = _REPEATED.fullmatch(item.string)
         count = int(repeated[2]) if repeated and len(repeated[2]) < 10 else 1
         if not count or len(found) + count > MAX_ITEMS:
-            raise item.error(0, f"an array of none or more than {MAX_ITEMS} elements")
+            raise item.error(0, f"an array must have 1 to {MAX_ITEMS} elements")
         found += [item.cut(0, len(repeated[1])) if repeated else item] * count
         begin = end + 1
     return found
@@ -359,9 +362,9 @@ def _next(value: Text, begin: int, separator: str) -> int:
 
 
 def read_config(arguments: Sequence[str]) -> tuple[Block, tuple[Path, ...]]:
-    """The configuration that a command line gives, and the folders of its files.
+    """The configuration of a command line, and the folders of its files.
 
-    An argument is one or more files joined by `+`, or `key=value`; all of them together are one text, in which the
+    An argument is `key=value`, or one or more files joined by `+`; all of them together are one text, in which the
     later assignment wins.
     """
     texts, files = [], []

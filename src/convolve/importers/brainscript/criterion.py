@@ -1,4 +1,4 @@
-"""What a network of a text is trained by: its criteria as expressions of labels, and the nodes that they look at."""
+"""What a network in BrainScript is trained on: its criteria as expressions of labels and of the network's outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 
 from convolve.importers.brainscript.network import Network, Operation, needed_for
 
-# Criteria of CNTK, whose first operand is the labels, and whether they tell classes apart.
+# CNTK's criteria, whose first operand is the labels -> whether they are for classes.
 CRITERIA = {
     "CrossEntropyWithSoftmax": True, "CrossEntropy": True, "ClassificationError": True, "SquareError": False,
     "Logistic": False, "WeightedLogistic": False,
 }  # fmt: skip
-# What may be done to labels and criteria besides: rows of training/objective.py.
+# Other functions of labels and criteria: rows of training/objective.py.
 _FUNCTIONS = (
     "Plus Minus ElementTimes Negate Sqrt Exp Log Abs Reciprocal Sigmoid Tanh ReLU Pass Reshape StopGradient Softmax "
     "LogSoftmax Greater GreaterEqual Less LessEqual Equal NotEqual SumElements"
@@ -24,11 +24,11 @@ _MAX_DEPTH = 100  # of operations on criteria
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """`outputs` are what the network computes, the first one being its answer; `nodes` are expressions of them and of
-    the `labels`.
+    """What is trained.
 
-    `criterion` is lowered, `evaluations` are reported beside it. `is_plain`: cross-entropy with a softmax, and at most
-    one error, which every training knows. `is_class`: one class of each sample is told.
+    `outputs`: the network's values that the criteria read; the first one is its answer. `nodes`: expressions of
+    `outputs` and `labels`. `criterion` is minimized, `evaluations` are reported beside it. `is_plain`: cross-entropy
+    with softmax, and at most one classification error, which every training has. `is_class`: each sample has one class.
     """
 
     labels: Operation
@@ -41,14 +41,14 @@ class Trained:
 
 
 def trained(network: Network) -> Trained:
-    """Raises FormatError or UnsupportedError, with the place, for criteria that cannot be lowered."""
+    """The network's criteria. Raises FormatError or UnsupportedError, with the place, if they cannot be minimized."""
     criterion, evaluations = network.criterion(), network.roles["evaluationNodes"]
     roots = [*dict.fromkeys((criterion, *evaluations))]
     cut = _Cut(_label_input(network, roots))
     for root in roots:
         cut.expression(root)
     if not cut.outputs:
-        raise criterion.unsupported("a criterion that looks at nothing that the network computes")
+        raise criterion.unsupported("a criterion that does not depend on the network")
     answer = next((node for node in network.roles["outputNodes"] if node in cut.outputs), None)
     if answer is not None:
         cut.outputs = dict.fromkeys((answer, *cut.outputs))
@@ -59,14 +59,14 @@ def trained(network: Network) -> Trained:
     is_plain &= all(node.kind == "ClassificationError" and len(node.inputs) == 2 for node in evaluations)
     return Trained(
         labels=cut.labels, outputs=tuple(cut.outputs),
-        nodes={node.name: cut.expression(node) for node in asked} | nodes,  # what a test may ask for, too
+        nodes={node.name: cut.expression(node) for node in asked} | nodes,  # a test may ask for these, too
         criterion=criterion.name, evaluations=tuple(node.name for node in evaluations if node is not criterion),
         is_plain=is_plain, is_class=any(CRITERIA.get(node.kind, False) for node in needed_for(roots)),
     )  # fmt: skip
 
 
 def input_names(network: Network | None) -> tuple[str, str]:
-    """The names of the input that the outputs are computed from, and of the labels; "" where there is none."""
+    """The names of the input that the outputs depend on, and of the labels; "" where there is none."""
     if network is None:
         return "", ""
     found = trained(network)
@@ -75,7 +75,7 @@ def input_names(network: Network | None) -> tuple[str, str]:
 
 
 def _label_input(network: Network, roots: Sequence[Operation]) -> Operation:
-    """The input that the criteria compare with; labelNodes, if given, say which."""
+    """The input that the criteria compare with; labelNodes, if given, name it."""
     needed = needed_for(roots)
     inputs = [node for node in needed if node.kind == "Input"]
     features = set(network.roles["featureNodes"])
@@ -87,12 +87,14 @@ def _label_input(network: Network, roots: Sequence[Operation]) -> Operation:
         raise roots[0].unsupported("a criterion without labels")
     if len(found) > 1:
         names = " and ".join(node.name for node in found)
-        raise roots[0].unsupported(f"comparing with several inputs ({names}); put them side by side in one, which")
+        raise roots[0].unsupported(
+            f"a criterion with several inputs of labels ({names}), instead of one input with all of them,"
+        )
     return found[0]
 
 
 class _Cut:
-    """Parts what is done to labels, which becomes expressions, from the network behind it: its `outputs`."""
+    """Separates functions of the labels, which become expressions, from the network that they read: its `outputs`."""
 
     def __init__(self, labels: Operation) -> None:
         self.labels = labels
@@ -107,7 +109,7 @@ class _Cut:
         return self._depends[wanted]
 
     def looks_at_known(self, criterion: Operation) -> bool:
-        """Whether it needs none but the `outputs` that are there."""
+        """Whether it needs nothing but the `outputs` found so far."""
         nodes = [node for node in needed_for([criterion]) if self.depends(node)]
         others = [operand for node in nodes for operand in node.inputs if not self.depends(operand)]
         inside = all(node.kind in CRITERIA or node is self.labels for node in nodes)
@@ -115,7 +117,7 @@ class _Cut:
 
     def expression(self, node: Operation, depth: int = 0) -> Any:
         if depth > _MAX_DEPTH:
-            raise node.unsupported(f"a criterion of more than {_MAX_DEPTH} operations in a row")
+            raise node.unsupported(f"a criterion of more than {_MAX_DEPTH} nested operations")
         if node is self.labels:
             return "labels"
         if depth and not self.depends(node):
@@ -132,8 +134,8 @@ class _Cut:
         return [node.kind, *operands]
 
     def _known(self, node: Operation) -> Any:
-        """A number, several, or an output of the network."""
-        from convolve.importers.brainscript.initial import initial_values  # torch, which most readers do without
+        """A number, an array of numbers, or an output of the network."""
+        from convolve.importers.brainscript.initial import initial_values  # imports torch, which most readers need not
 
         leaves = needed_for([node])
         if any(leaf.kind == "Input" for leaf in leaves):

@@ -1,6 +1,6 @@
-"""What CNTK's binary prints of a network before it trains it: nodes with their shapes, criteria, what is learned.
+"""What CNTK's binary prints about a network before training: nodes with shapes, criteria, learnable parameters.
 
-The form of these lines is CNTK 2.x's, as far as it is known; shapes of what is done to labels are left out.
+The form of these lines is that of CNTK 2.x, as far as it is known; shapes of functions of labels are left out.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 def network_lines(network: Network, device: str) -> Iterator[str]:
-    """`device` as CNTK says it: "CPU", "GPU 0"."""
+    """`device` in CNTK's words: "CPU", "GPU 0"."""
     found = trained(network)
     roots = [*dict.fromkeys((network.criterion(), *network.roles["evaluationNodes"]))]
     nodes = needed_for(roots)
@@ -72,12 +72,12 @@ def _brackets(shape: tuple[int, ...], batched: bool) -> str:
 def _is_learned(node: Operation) -> bool:
     try:
         return node.kind == "Parameter" and node.number("rate") != 0
-    except ConvolveError:  # a setting that is no number is an error elsewhere
+    except ConvolveError:  # elsewhere, a setting that is not a number is an error
         return False
 
 
 def _with_gradient(nodes: list[Operation]) -> int:
-    """How many nodes a gradient reaches: what is learned, and what is computed from that."""
+    """How many nodes a gradient reaches: learnable parameters, and all that is computed from them."""
     moving: set[Operation] = set()
     for node in nodes:
         if _is_learned(node) or any(operand in moving for operand in node.inputs):

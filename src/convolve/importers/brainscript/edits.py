@@ -1,4 +1,4 @@
-"""Networks made from networks: BS.Network.CloneFunction, BS.Network.Edit, and what an edit function sees of a node."""
+"""Networks made from networks: BS.Network.CloneFunction, BS.Network.Edit, and what edit functions read of nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TREATMENTS = ("learnable", "constant", "shared")
 def _load(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: str) -> Value:
     name = given["path"]
     if not isinstance(name, str):
-        raise evaluator.error(spot, f"the path of a model is a text, not {kind_of(name)}")
+        raise evaluator.error(spot, f"the path of a model must be a string, not {kind_of(name)}")
     return load_network(evaluator, name, spot)
 
 
@@ -29,7 +29,7 @@ def _load(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: st
 
 
 def _clone_function(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: str) -> Value:
-    """A function of as many nodes as `inputs` lists; it gives the `outputs`, computed from its arguments instead."""
+    """A function of as many nodes as `inputs`. It returns copies of `outputs`, computed from its arguments."""
     inputs, outputs, how = _nodes(evaluator, spot, given["inputs"]), given["outputs"], given["how"]
     if how not in _TREATMENTS:
         raise evaluator.error(spot, unknown_name("value of parameters", str(how), _TREATMENTS))
@@ -58,7 +58,7 @@ def _clone_function(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value]
 
 
 def _copy(evaluator: Evaluator, how: str, path: str, inputs: set[Node]) -> Callable[[Node, list[Item]], Node]:
-    """How a node is copied: its own operands, and for "constant" no learning in it and in what it is computed from."""
+    """How a node is copied: with new operands; for "constant", neither it nor its operands learn."""
     moved: set[Node] = {*inputs}  # what depends on the arguments
 
     def copy(node: Node, operands: list[Item]) -> Node:
@@ -77,7 +77,7 @@ def _copy(evaluator: Evaluator, how: str, path: str, inputs: set[Node]) -> Calla
 
 
 def frozen(node: Node) -> dict[str, Any]:
-    """Batch normalization by the running statistics, which stay as they are."""
+    """The settings of a batch normalization whose running statistics no longer change."""
     if node.operation == "BatchNormalization":
         return {"timeConstant": math.inf, "blend": math.inf}
     stored: Any = node.attributes.get("node")
@@ -93,7 +93,7 @@ def _nodes(evaluator: Evaluator, spot: Spot, value: Value) -> list[Node]:
     found = [item for item in items if isinstance(item, Node)]
     if not found or len(found) < len(items):
         wrong = next((item for item in items if not isinstance(item, Node)), value)
-        raise evaluator.error(spot, f"nodes of a network are wanted, not {kind_of(wrong)}")
+        raise evaluator.error(spot, f"nodes of a network are expected, not {kind_of(wrong)}")
     return found
 
 
@@ -101,7 +101,7 @@ def _nodes(evaluator: Evaluator, spot: Spot, value: Value) -> list[Node]:
 
 
 def _edit(evaluator: Evaluator, spot: Spot, given: Mapping[str, Value], path: str) -> Value:
-    """The network with each node replaced by what the edit functions make of it, wherever it is read; more roots."""
+    """The network with each node replaced by what the edit functions return for it; `roots` are added."""
     model, roots = given["model"], given["roots"]
     if not isinstance(model, Record):
         raise evaluator.error(spot, f"BS.Network.Edit takes a network, not {kind_of(model)}")
@@ -129,13 +129,13 @@ class _Editing:
         self.targets: dict[Node, Node] = {}
 
     def originals(self, root: Node) -> None:
-        """Ask the edit functions about every node that `root` is computed from."""
+        """Ask the edit functions about every node from which `root` is computed."""
 
         def ask(node: Node, operands: list[Item]) -> Node:
             for function in self.functions:
                 made = self.evaluator.apply(function, {function.parameters[0]: node}, self.spot, node.path)
                 if not isinstance(made, Node):
-                    raise self.evaluator.error(self.spot, f"an edit function gives a node, not {kind_of(made)}")
+                    raise self.evaluator.error(self.spot, f"an edit function must return a node, not {kind_of(made)}")
                 if made is not node:
                     self.replacements[node] = made
                     break
@@ -149,7 +149,7 @@ class _Editing:
         return self.target(value) if isinstance(value, Node) else value
 
     def target(self, node: Node, inside: tuple[Node, ...] = ()) -> Node:
-        """What stands in the place of a node. A replacement that reads the node which it replaces gets that itself."""
+        """What replaces a node. A replacement that reads the node which it replaces still reads the original."""
         if node in self.targets and node not in inside:
             return self.targets[node]
         replacement = self.replacements.get(node)
@@ -175,7 +175,7 @@ def _functions(evaluator: Evaluator, spot: Spot, value: Value) -> list[Function]
     items = [evaluator.force(item) for item in value.items] if isinstance(value, Array) else [value]
     found = [item for item in items if isinstance(item, Function) and len(item.parameters) == 1]
     if len(found) < len(items):
-        raise evaluator.error(spot, "edit functions are functions of one node, such as node => node")
+        raise evaluator.error(spot, "node => an edit function must take one node, as in node => node => node")
     return found
 
 

@@ -1,9 +1,9 @@
-"""The evaluator: BrainScript expressions -> values, each when it is first needed.
+"""The evaluator: BrainScript expressions -> values, each computed when it is first needed.
 
-Names of nodes are CNTK's: the path of the expression that made them. A member adds its name, an argument the name of
-the parameter, an element its index: `z.x.W`, `model.layers[2].b`.
+Names of nodes are CNTK's: the path of the expression that made them. A member adds its name, an argument its
+parameter's name, an element its index: `z.x.W`, `model.layers[2].b`.
 
-A text can ask for any amount of work, so there are bounds: on steps, on the depth of nesting, on arrays and texts.
+A configuration can ask for any amount of work, so steps, nesting, arrays and strings are limited.
 """
 
 import sys
@@ -40,7 +40,7 @@ from convolve.importers.brainscript.values import (
 
 # A ResNet-152 takes 45,000 steps.
 MAX_STEPS = 300_000
-# Expressions inside expressions, calls inside calls; for each, Python makes up to four calls of its own.
+# Expressions inside expressions, calls inside calls; for each of them Python makes up to four calls.
 MAX_DEPTH = 2_000
 _PYTHON_CALLS = 6
 MAX_ITEMS = 10_000  # of an array
@@ -52,7 +52,7 @@ CONSTANTS: dict[str, Item] = {"None": NOTHING, "deviceId": -1.0, "traceLevel": 1
 
 @contextmanager
 def deep_calls() -> Iterator[None]:
-    """Room for as many of Python's calls as an evaluator may need."""
+    """Raise Python's recursion limit to what an evaluator may need."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(limit + _PYTHON_CALLS * MAX_DEPTH)
     try:
@@ -62,7 +62,7 @@ def deep_calls() -> Iterator[None]:
 
 
 class Evaluator:
-    """`folders` are searched for included files, `models` for trained networks. `frame` is the call under way."""
+    """`folders` are searched for included files, `models` for trained networks. `frame` is the current call."""
 
     def __init__(self, folders: Sequence[Path], models: Models | None = None) -> None:
         self.models = models or Models()
@@ -75,11 +75,11 @@ class Evaluator:
             builtin.members[name] = Function(name, parameters, {}, builtin, native=native)
         self.library = self.record(_library(), builtin, "").scope
         newer = self.force(self.library.members.pop("_CNTK2"))
-        assert isinstance(newer, Record)  # the library says so
+        assert isinstance(newer, Record)  # as library.bs has it
         self.library.members["CNTK2"] = Record(newer.scope, self.library.members)
 
     def network(self, expression: Expression) -> Record:
-        """The record of a network. Raises FormatError where the expression comes to something else."""
+        """The record of a network. Raises FormatError if the value of the expression is anything else."""
         value = self.value(expression, self.library, "")
         if not isinstance(value, Record):
             raise self.error(expression.spot, f"the network is {kind_of(value)}; a record {{...}} is expected")
@@ -103,13 +103,13 @@ class Evaluator:
             self._depth -= 1
 
     def force(self, item: Item) -> Value:
-        """The value of an item, found now if nobody has asked before."""
+        """The value of an item, computed now unless it was before."""
         if not isinstance(item, Thunk):
             return item
         if item.value is not None:
             return item.value
         if item.running:
-            raise failure(item.expression.spot, item.frame, f"{item.path or 'this value'} needs itself to be computed")
+            raise failure(item.expression.spot, item.frame, f"{item.path or 'this value'} depends on itself")
         outer, self.frame, item.running = self.frame, item.frame, True
         try:
             item.value = self.value(item.expression, item.scope, item.path)
@@ -126,13 +126,13 @@ class Evaluator:
     def number(self, expression: Expression, scope: Scope, what: str) -> float:
         value = self.value(expression, scope, "")
         if type(value) is not float:
-            raise self.error(expression.spot, f"{what} must be a number, it is {kind_of(value)}")
+            raise self.error(expression.spot, f"{what} must be a number, not {kind_of(value)}")
         return value
 
     def whole(self, expression: Expression, scope: Scope, what: str) -> int:
         number = self.number(expression, scope, what)
         if not number.is_integer():
-            raise self.error(expression.spot, f"{what} must be a whole number, it is {number:g}")
+            raise self.error(expression.spot, f"{what} must be a whole number, not {number:g}")
         return int(number)
 
     def apply(self, function: Function, arguments: dict[str, Item], spot: Spot, path: str) -> Value:
@@ -152,12 +152,12 @@ class Evaluator:
         return Node(operation, {"inputs": Array(tuple(inputs)), **settings}, path, spot, self.frame)
 
     def elements(self, expressions: Sequence[Expression], scope: Scope, path: str, first: int = 0) -> list[Item]:
-        """The elements of an array from number `first` on, each called by its number."""
+        """The elements of an array from index `first` on, each named by its index."""
         return [self.later(e, scope, _join(path, f"[{number}]")) for number, e in enumerate(expressions, first)]
 
     def array(self, items: Sequence[Item], spot: Spot) -> Array:
         if len(items) > MAX_ITEMS:
-            raise self.error(spot, f"an array of {len(items):,} elements; {MAX_ITEMS:,} are the most")
+            raise self.error(spot, f"an array has {len(items):,} elements; the limit is {MAX_ITEMS:,}")
         return Array(tuple(items))
 
     # -- records ------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Evaluator:
         return Record(scope)
 
     def _spliced(self, members: Sequence[Member | Include], inside: tuple[Path, ...]) -> list[Member]:
-        """The members, with those of included files in their places."""
+        """The members, with those of included files in place of the includes."""
         found: list[Member] = []
         for member in members:
             if isinstance(member, Member):
@@ -184,7 +184,7 @@ class Evaluator:
         return found
 
     def text_of(self, include: Include) -> Text:
-        """What an included file holds."""
+        """The text of an included file."""
         file = self._find(include)
         self._files.append(file)
         if len(self._files) > MAX_FILES:
@@ -206,7 +206,7 @@ def _library() -> tuple[Member | Include, ...]:
 
 
 def _join(path: str, name: str) -> str:
-    """The path of `name` inside `path`; very long ones grow no further, and are numbered later where they clash."""
+    """The path of `name` inside `path`. Very long paths grow no further; equal ones are numbered later."""
     if len(path) + len(name) > MAX_PATH:
         return path
     return f"{path}.{name}" if path and name[0] != "[" else path + name
@@ -247,13 +247,13 @@ def _binary(self: Evaluator, e: syntax.Binary, scope: Scope, path: str) -> Value
     if e.operator in (">>", "<<") and isinstance(left, Function) and isinstance(right, Function):
         first, second = (left, right) if e.operator == ">>" else (right, left)
         compose = self.force(self.library.members["_Compose"])
-        assert isinstance(compose, Function)  # the library says so
+        assert isinstance(compose, Function)  # as library.bs has it
         return self.apply(compose, {"f": first, "g": second}, e.spot, path)
     return operators.binary(self, e, left, right, path)
 
 
 def _sequence(self: Evaluator, e: syntax.Sequence, scope: Scope, path: str) -> Value:
-    """a : b : c. An array on the left is continued; one further right is an element."""
+    """a : b : c. An array on the left is continued; an array further right is an element."""
     first = self.value(e.items[0], scope, _join(path, "[0]"))
     start = first.items if isinstance(first, Array) else () if isinstance(first, Nothing) else (first,)
     return self.array([*start, *self.elements(e.items[1:], scope, path, len(start))], e.spot)
@@ -262,7 +262,7 @@ def _sequence(self: Evaluator, e: syntax.Sequence, scope: Scope, path: str) -> V
 def _range(self: Evaluator, e: syntax.Range, scope: Scope, path: str) -> Value:
     first, last = self.whole(e.first, scope, "the first index"), self.whole(e.last, scope, "the last index")
     if last - first >= MAX_ITEMS:
-        raise self.error(e.spot, f"an array of {last - first + 1:,} elements; {MAX_ITEMS:,} are the most")
+        raise self.error(e.spot, f"an array has {last - first + 1:,} elements; the limit is {MAX_ITEMS:,}")
     inner = Scope({"f": self.later(e.function, scope, path)}, None)
     function, spot = syntax.Name(e.spot, "f"), e.function.spot
     calls = [syntax.Call(spot, function, (syntax.Literal(spot, float(index)),), ()) for index in range(first, last + 1)]
@@ -275,7 +275,7 @@ def _condition(self: Evaluator, e: syntax.Condition, scope: Scope, path: str) ->
         branches = (self.later(e.then, scope, _join(path, "then")), self.later(e.otherwise, scope, _join(path, "else")))
         return self.node("If", (condition, *branches), path, e.spot)
     if not isinstance(condition, bool):
-        raise self.error(e.condition.spot, f"a condition must be true or false, it is {kind_of(condition)}")
+        raise self.error(e.condition.spot, f"a condition must be true or false, not {kind_of(condition)}")
     return self.value(e.then if condition else e.otherwise, scope, path)
 
 
@@ -287,7 +287,7 @@ def _call(self: Evaluator, e: syntax.Call, scope: Scope, path: str) -> Value:
     if len(e.positional) != len(function.parameters):
         wanted = ", ".join(function.parameters) or "none"
         raise self.error(
-            e.spot, f"{name} takes {len(function.parameters)} arguments ({wanted}), {len(e.positional)} came"
+            e.spot, f"{name} takes {len(function.parameters)} arguments ({wanted}), but got {len(e.positional)}"
         )
     arguments: dict[str, Item] = {}
     for parameter, expression in zip(function.parameters, e.positional, strict=True):
@@ -322,12 +322,14 @@ def _element(self: Evaluator, e: syntax.Element, scope: Scope, path: str) -> Val
     if not isinstance(array, Array):
         raise self.error(e.spot, f"{kind_of(array)} has no elements; only arrays have")
     if not 0 <= index < len(array.items):
-        raise self.error(e.index.spot, f"element {index} of an array with {len(array.items)}; they count from 0")
+        raise self.error(
+            e.index.spot, f"there is no element {index} in an array of {len(array.items)}; elements count from 0"
+        )
     return self.force(array.items[index])
 
 
 def _new(self: Evaluator, e: syntax.New, scope: Scope, path: str) -> Value:
-    """A network is its record; a node is named by its path, what its record makes by the record's own members."""
+    """A network is its record. A node is named by its path; what an object makes, by its record's members."""
     if e.kind not in ("ComputationNetwork", "ComputationNode", *OBJECTS):
         known = "ComputationNetwork and ComputationNode"
         raise UnsupportedError(f"{e.spot.place}: new {e.kind} is not supported; {known} are")

@@ -12,7 +12,7 @@ MAX_FILES = 50
 
 
 def files_in(argument: str) -> list[str]:
-    """The files that an argument of the command line names; none where it is a `key=value`."""
+    """The files that an argument of the command line names; none for `key=value`."""
     key, equals, value = argument.partition("=")
     return [] if equals and key.lower() != "configfile" else (value if equals else argument).split("+")
 
@@ -31,13 +31,13 @@ def load(path: Path, included: list[Path]) -> Text:
         parts.append(of_lines(file, [*lines, ""], first))
         here = of_lines(file, [line], number)
         parts += [_included(name.strip().strip('"'), path, here, included) for name in names[1].split("+")]
-        lines, first = [""], number  # the line itself, empty
+        lines, first = [""], number  # the line itself becomes empty
     return joined([*parts, of_lines(file, lines, first)], "\n")
 
 
 def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
     if "$" in name:
-        raise here.error(here.string.index("$"), "an include cannot hold variables; write the path out")
+        raise here.error(here.string.index("$"), "an include cannot contain variables; write out the path")
     found = next((place for place in (Path(name), path.parent / name) if is_there(place, is_file=True)), None)
     if found is None:
         raise FormatError(
@@ -48,7 +48,7 @@ def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
         return Text("", here.pieces)
     included.append(real)
     if len(included) > MAX_FILES:
-        raise here.error(0, f"more than {MAX_FILES} files")
+        raise here.error(0, f"the configuration has more than {MAX_FILES} files")
     return load(found, included)
 
 

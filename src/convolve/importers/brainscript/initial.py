@@ -1,4 +1,4 @@
-"""What parameters are filled with before the training: CNTK's initializers."""
+"""The initial values of parameters, by CNTK's initializers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod, sqrt
@@ -15,7 +15,7 @@ from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
 from convolve.importers.brainscript.network import Operation
 
-# initializer -> ("uniform", its largest number) or ("normal", its deviation), from the fans. Source: CNTK's own table.
+# initializer -> ("uniform", its bound) or ("normal", its standard deviation), from the fans. Source: CNTK's own table.
 _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {
     "uniform": ("uniform", lambda fan_in, fan_out: 0.05),
     "gaussian": ("normal", lambda fan_in, fan_out: 0.2 / sqrt(fan_in)),
@@ -29,16 +29,17 @@ _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {
 
 
 class CntkSeeds:
-    """In place of a generator: CNTK's numbers. Its binary counts up a seed with each random parameter, from 1 on.
+    """CNTK's random numbers, in place of a generator.
 
-    It makes the operands of an operation when that asks for them, from the criterion on: of layers the last one first.
+    CNTK's binary gives each random parameter a seed of its own, counting from 1. It creates the operands of an
+    operation when the operation asks for them, from the criterion on: the last layer comes first.
     """
 
     def __init__(self, offset: int) -> None:
         self._next, self._seeds = offset + 1, dict[Operation, int]()
 
     def count(self, operations: Sequence[Operation]) -> None:
-        """Give the random parameters among `operations`, operands first, their seeds; some have a randomSeed."""
+        """Give the random parameters among `operations`, operands first, their seeds; some state a randomSeed."""
         for operation in operations:
             if operation.kind == "Parameter" and _is_random(operation.settings):
                 self.seed(operation)
@@ -60,15 +61,15 @@ Numbers = torch.Generator | CntkSeeds
 
 
 def initial_values(parameter: Operation, dims: Shape, generator: Numbers | None) -> Array:
-    """The numbers of a parameter with the shape `dims`, the fastest axis first; the array has the slowest first.
+    """The initial values of a parameter of shape `dims`, the fastest axis first; the array has the slowest first.
 
-    Without `generator`, random ones stay 0 and take no memory, as all constants do. Raises FormatError.
+    Without `generator`, random values stay 0 and, like all constants, take no memory. Raises FormatError.
     """
     settings = parameter.settings
     how, constant, shape = str(settings["how"]), settings["constant"], dims[::-1]
     if how in _GIVEN or (settings["file"] and not how):
         given = _GIVEN[how or "fromFile"]
-        is_away = generator is None and given is _from_file  # who asks for no numbers needs no file
+        is_away = generator is None and given is _from_file  # values are not wanted, so no file is needed
         return np.broadcast_to(np.float32(0), shape) if is_away else given(parameter, dims)
     if isinstance(constant, str) and how in ("zero", "fixedValue"):
         constant = 0.0 if how == "zero" else settings["fixed"]
@@ -85,7 +86,7 @@ def initial_values(parameter: Operation, dims: Shape, generator: Numbers | None)
         width = abs(float(np.float32(unit) * np.float32(scale)))
         return Distribution(distribution, width).drawn(shape, generator.seed(parameter))
     width = unit * scale
-    # The outputs slowest, as torch's layers have them: then nothing has to be moved when one is built.
+    # The outputs slowest, as in torch's layers, so that nothing has to be moved when a layer is built.
     outputs = max(0, int(_number(parameter, settings["outputRank"])))
     values = torch.empty(dims[:outputs][::-1] + dims[outputs:][::-1])
     if distribution == "normal":
@@ -107,12 +108,12 @@ def _from_file(parameter: Operation, dims: Shape) -> Array:
 
 
 def _matrix(parameter: Operation, text: str, dims: Shape) -> Array:
-    """The numbers of a text with a row of a matrix on each line. CNTK keeps matrices column by column."""
+    """The numbers of a text file with one row of a matrix per line. CNTK stores matrices column by column."""
     try:
         rows = [[float(word) for word in line.split()] for line in text.splitlines() if line.strip()]
         matrix = np.array(rows, np.float32)
     except ValueError:
-        raise parameter.error("rows of as many numbers each are expected as initial values") from None
+        raise parameter.error("the rows of its initial values must have the same number of values") from None
     if matrix.size != prod(dims):
         raise parameter.error(f"{matrix.size:,} initial values for a parameter of {prod(dims):,} numbers")
     values: Array = matrix.T.reshape(dims[::-1])
@@ -120,7 +121,7 @@ def _matrix(parameter: Operation, text: str, dims: Shape) -> Array:
 
 
 def _bilinear(parameter: Operation, dims: Shape) -> Array:
-    """Each map enlarges the map of its number, by weights that fall linearly from the middle of the window."""
+    """Each map enlarges the map of the same index, by weights that fall off linearly from the middle of the window."""
     if len(dims) != 4 or dims[0] != dims[1] or dims[2] != dims[3]:
         raise parameter.error(f"bilinear initial values need a square window and as many maps out as in, not {dims}")
     distance = np.abs(np.arange(dims[0]) - (dims[0] - 1) / 2) / ((dims[0] + 1) // 2)
@@ -129,23 +130,25 @@ def _bilinear(parameter: Operation, dims: Shape) -> Array:
     return values
 
 
-# Initializers that leave nothing to chance.
+# Initializers that are not random.
 _GIVEN: dict[str, Callable[[Operation, Shape], Array]] = {
     "fromFile": _from_file,
     "fromLiteral": lambda parameter, dims: _matrix(parameter, str(parameter.settings["literal"]), dims),
     "bilinear": _bilinear,
 }
-_LETTERS = 40  # of a number in a file, at most
+_LETTERS = 40  # of one number in a file
 
 
 def _fans(parameter: Operation, dims: Shape) -> tuple[float, float]:
-    """How many inputs reach one output, and how many outputs one input; each place of a filter counts.
+    """How many inputs reach one output, and how many outputs one input reaches; each place of a filter counts.
 
-    `initOutputRank` says how many of the first axes are the output's, or, if negative, how many of the last ones.
+    `initOutputRank` says how many of the first axes are the output's or, if negative, how many of the last ones.
     """
     output_rank, filter_rank = (int(_number(parameter, parameter.settings[k])) for k in ("outputRank", "filterRank"))
     if not 0 <= filter_rank <= len(dims) or not -len(dims) <= output_rank <= len(dims):
-        raise parameter.error(f"initFilterRank {filter_rank} and initOutputRank {output_rank} of {len(dims)} axes")
+        raise parameter.error(
+            f"initFilterRank {filter_rank} and initOutputRank {output_rank} do not fit {len(dims)} axes"
+        )
     outputs = prod(dims[output_rank:] if output_rank < 0 else dims[:output_rank])
     places = prod(dims[:filter_rank])
     return prod(dims) / outputs, outputs * places

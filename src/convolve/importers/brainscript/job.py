@@ -1,6 +1,6 @@
 """A configuration -> what is to be done: which blocks, on which data, with which recipe and network.
 
-Everything is read before anything is done, so that all that is not supported can be said at once.
+Everything is read before anything is done, so that everything unsupported is reported at once.
 """
 
 import re
@@ -30,7 +30,7 @@ from convolve.importers.brainscript.text import Text
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 
-_PASSED_OVER = (  # what changes no result here
+_PASSED_OVER = (  # keys that change no result here
     "traceLevel", "outputDir", "numCPUThreads", "hyperCompressMemory", "shareNodeValueMatrices", "progressTracing",
     "forceDeterministicAlgorithms", "forceConstantRandomSeed", "timestamping", "configName", "runName", "imageLayout",
     "optimizeGPUMemory", "perfTraceLevel", "initOnCPUOnly", "currentDirectory", "ndlMacros",
@@ -39,8 +39,8 @@ _PASSED_OVER = (  # what changes no result here
 
 @dataclass(frozen=True)
 class TrainStep:
-    """`recipe` says everything but the network, the data, and what several workers do: `parallel`. `validation` is the
-    cvReader, if there is one. `resume`: makeMode, which goes on and skips what is finished."""
+    """`recipe` has everything but the network, the data, and what several workers do (`parallel`). `validation` is the
+    cvReader, if there is one. `resume` is makeMode: the training continues and skips what is finished."""
 
     name: str
     network: Network
@@ -54,8 +54,8 @@ class TrainStep:
 
 @dataclass(frozen=True)
 class ModelStep:
-    """A trained model is asked for the values of `nodes`. `network` is that of the block that trains the model, if
-    there is one; `samples` 0 is all that the reader delivers."""
+    """A trained model computes the values of `nodes`. `network` is that of the block that trains the model, if there is
+    one; 0 `samples` means all that the reader delivers."""
 
     name: str
     network: Network | None
@@ -68,8 +68,9 @@ class ModelStep:
 
 @dataclass(frozen=True)
 class EvaluateStep(ModelStep):
-    """The mean of each node is reported; no `nodes`: all evaluation nodes and criteria. `lines_every` is after how many
-    minibatches a line is logged, 0: none. `epochs` are those whose models a cv action compares: first, step, last."""
+    """The mean of each node is reported; without `nodes`, those of all evaluation nodes and criteria. `lines_every`:
+    after how many minibatches a line is logged, 0: never. `epochs`: first, step and last of those that a cv action
+    compares."""
 
     lines_every: int
     epochs: tuple[int, int, int] | None = None
@@ -77,7 +78,7 @@ class EvaluateStep(ModelStep):
 
 @dataclass(frozen=True)
 class WriteStep(ModelStep):
-    """The values go to `<output_path>.<node>`; no `nodes`: those of the network's outputNodes."""
+    """The values are written to `<output_path>.<node>`; without `nodes`, those of the network's outputNodes."""
 
     output_path: str
     format: OutputFormat
@@ -85,7 +86,7 @@ class WriteStep(ModelStep):
 
 @dataclass(frozen=True)
 class EditStep:
-    """Networks made of trained ones go to these paths, as models."""
+    """Networks that are made from trained ones are saved as models at these paths."""
 
     name: str
     saved: tuple[tuple[Path, Network], ...]
@@ -96,8 +97,8 @@ Step = TrainStep | EvaluateStep | WriteStep | EditStep
 
 @dataclass(frozen=True)
 class Job:
-    """`warnings` are sentences on keys that mean nothing and actions that are skipped, `refused` on what is known and
-    not supported; `log` is the file beside the console, which tells more with a `trace_level` above 0."""
+    """`warnings`: sentences about keys without meaning and actions that are skipped; `refused`: sentences about what is
+    known but not supported. `log` is the log file beside the console, more detailed with a `trace_level` above 0."""
 
     name: str
     steps: tuple[Step, ...]
@@ -134,14 +135,14 @@ class _Job:
     def read(self, name: str) -> Job:
         self.pass_over(self.root)
         if not self.root.words("command", ("train",)):
-            raise self.root.here.error("`command` names nothing to do")
+            raise self.root.here.error("`command` is empty; name the blocks to run")
         if self.root.text("precision", "float").lower() not in ("float", "double"):
             self.refuse(self.root, "precision", "a precision other than float")
         steps: list[Step] = []
         for command in self.root.words("command", ("train",)):
             block = self.root.block(command)
             if block is None:
-                what = f"`command` names {command!r}, and no block is called so; correct one of the two"
+                what = f"`command` names {command!r}, but no block has this name; correct one of the two"
                 raise self.root.error("command", what)
             self.blocks.append(block)
             steps += self.steps(block)
@@ -152,7 +153,7 @@ class _Job:
         return Job(name, tuple(steps), (*self.notes, *self.warnings()), refused, log=log, trace_level=level)
 
     def steps(self, block: Block) -> list[Step]:
-        """What the actions of a command's block come to."""
+        """The steps that the actions of a command's block stand for."""
         self.pass_over(block)
         found = []
         for action in block.words("action", ("train",), inherit=False):
@@ -171,7 +172,7 @@ class _Job:
             block.find(key)
 
     def read_others(self) -> None:
-        """Read the commands that are not run too: what they ask for around them is known. Their faults are theirs."""
+        """Read the commands that are not run, too, so that their keys are known. Their errors are ignored."""
         others = _Job(self.root, self.folders, self.models)
         others.networks, others.makers, others.edited = self.networks, self.makers, self.edited
         run = {name.lower() for name in self.root.words("command", ("train",))}
@@ -183,7 +184,7 @@ class _Job:
     def train(self, block: Block) -> TrainStep:
         model_path = Path(self.model_path(block, "say where the model goes"))
         network = self.network_in(block)
-        if block.flag("makeMode", True) and f"{model_path}.0" in self.edited:  # a training goes on from there
+        if block.flag("makeMode", True) and f"{model_path}.0" in self.edited:  # the training continues from there
             network = self.edited[f"{model_path}.0"][1]
         if network is None:
             raise self.no_network(block)
@@ -199,7 +200,7 @@ class _Job:
         try:
             recipe = read_sgd(model_path.name, sgd_block, validation is not None, self.refuse)
             recipe = self.completed(self.with_free_batch_norm(recipe, network), block, reader)
-        except UsageError as error:  # a value out of range, in the recipe's words
+        except UsageError as error:  # a value out of range, as the recipe reports it
             raise sgd_block.here.error(str(error)) from None
         return TrainStep(
             name=block.name, network=network, recipe=recipe, reader=reader, validation=validation,
@@ -213,14 +214,14 @@ class _Job:
         return path
 
     def require_known_statistics(self, network: Network, reader: Reader) -> None:
-        """Mean and InvStdDev are computed of what a text reader delivers."""
+        """Mean and InvStdDev are computed from what a text reader delivers."""
         for node in needed_for(trained(network).outputs):
             of_text = not isinstance(reader.features, Images) and all(x.kind == "Input" for x in node.inputs)
             if node.kind in ("Mean", "InvStdDev") and not of_text:
-                self.refused.append(str(node.unsupported(f"{node.kind} of other things than the features of a text")))
+                self.refused.append(str(node.unsupported(f"{node.kind} of anything but the features of a text reader")))
 
     def with_free_batch_norm(self, recipe: Recipe, network: Network) -> Recipe:
-        """Layers can ask for what the SGD block has too: batch normalization without penalties."""
+        """Layers can ask for what the SGD block can set, too: batch normalization without L1 and L2 penalties."""
         layers = [node for node in needed_for(trained(network).outputs) if node.kind == "BatchNormalization"]
         free = [layer for layer in layers if layer.settings.get("unregularized") is True]
         if not free or not recipe.optimizer.penalize_batch_norm:
@@ -230,7 +231,7 @@ class _Job:
         return replace(recipe, optimizer=replace(recipe.optimizer, penalize_batch_norm=False))
 
     def completed(self, recipe: Recipe, block: Block, reader: Reader) -> Recipe:
-        """The recipe with what stands outside of the SGD block."""
+        """The recipe with what is set outside of the SGD block."""
         images = isinstance(reader.features, Images)
         order = "file" if not reader.randomize else "shuffled" if images else "cntk"
         precision = recipe.run.precision if block.text("precision", "float").lower() == "float" else "fp32"
@@ -243,7 +244,7 @@ class _Job:
         return replace(recipe, data=data, run=run)
 
     def network_in(self, block: Block) -> Network | None:
-        """The network that `block` describes, in whichever language; None where it describes none."""
+        """The network that `block` describes, in any language; None if it describes none."""
         text = _text(block)
         if text is not None:
             return self.remembered(text.string, lambda: read_network(text, self.folders, self.models))
@@ -254,14 +255,14 @@ class _Job:
 
     def older(self, block: Block, key: str, read: Callable[[Block, float], Maker]) -> Network:
         builder, sgd = block.block(key), block.block("SGD") or block
-        assert builder is not None  # it was found
+        assert builder is not None  # the caller has found it
         self.blocks.append(builder)
         size = float(sgd.integers("minibatchSize", (int(MINIBATCH_SIZE),))[0])
         maker = self.makers[block.path(key)] = read(builder, size)
         return maker.network(Spot(builder.bodies[0], 0))
 
     def remembered(self, key: str, read: Callable[[], Network]) -> Network:
-        """One text is one network, however many commands name it."""
+        """Equal texts are one network, however many commands have them."""
         if key not in self.networks:
             self.networks[key] = read()
             self.notes += self.networks[key].warnings
@@ -327,7 +328,7 @@ class _Job:
         return EditStep(block.name, tuple((Path(path), network) for path, (_, network) in saved.items()))
 
     def model_step(self, block: Block, what: str, nodes: str, batch_size: int) -> dict[str, Any]:
-        """The fields of a `ModelStep`; the key `nodes` names its nodes, and the model is tested or asked."""
+        """The fields of a `ModelStep`. `key` names its nodes; `what` says what is done with the model."""
         model_path = self.model_path(block, f"say which model is {what}")
         network = self.network_of(model_path)
         return {
@@ -338,15 +339,15 @@ class _Job:
         }  # fmt: skip
 
     def network_of(self, model_path: str) -> Network | None:
-        """The network of the block that trains the model at `model_path`, or of one of its epochs, run or not."""
+        """The network of the block that trains the model at `model_path` or one of its epochs, run or not."""
         if model_path in self.edited:
             return self.edited[model_path][1]
         blocks = self.blocks_of(model_path)
-        self.models.made |= {block.text("modelPath") for block in self.root.inner_blocks().values()}  # once it was
+        self.models.made |= {block.text("modelPath") for block in self.root.inner_blocks().values()}  # made earlier
         return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
 
     def text_of(self, model_path: str) -> Described | None:
-        """What makes it, in whichever language."""
+        """What describes the network of the model, in any language."""
         if model_path in self.edited:
             return self.edited[model_path][0]
         for block in self.blocks_of(model_path):
@@ -358,14 +359,14 @@ class _Job:
         return None
 
     def blocks_of(self, model_path: str) -> list[Block]:
-        """The blocks whose modelPath that is, or that keep it as the model of an epoch."""
+        """The blocks whose modelPath this is, or that save it as the model of an epoch."""
         named = [(block, block.text("modelPath")) for block in self.root.inner_blocks().values()]
         return [
             b for b, path in named if path and (model_path == path or _EPOCH.fullmatch(model_path.removeprefix(path)))
         ]
 
     def warnings(self) -> list[str]:
-        """Keys that nobody has asked for, but for whole blocks: those may belong to other commands."""
+        """Keys that nobody has read; whole blocks do not count, since they may belong to other commands."""
         return [sentence for block in self.blocks for sentence in block.unread()]
 
 
@@ -375,7 +376,7 @@ def _text(block: Block) -> Text | None:
     return block.raw("ExperimentalNetworkBuilder", inherit=False) if text is None else text
 
 
-# Actions whose results nobody but a person reads.
+# Actions whose results only people read.
 _PRINTING = ("dumpnode", "dumpnodes", "dumpmodel", "plot", "devtest")
 
 _EPOCH = re.compile(r"\.\d+")

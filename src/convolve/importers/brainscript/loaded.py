@@ -1,7 +1,7 @@
-"""Trained models as BrainScript values: what BS.Network.Load gives, a record of nodes under the names of the file.
+"""Trained models as BrainScript values: BS.Network.Load returns a record of nodes, under the names in the file.
 
-A model lies in a file of CNTK, v1 or v2, or in a model folder. Where a block of the same configuration trains it, its
-text says what it is made of; the numbers are read when the network is made, as they may not be there before.
+A model is a file of CNTK, v1 or v2, or a model folder. Where a block of the same configuration trains it, that block
+describes its network; the numbers are read when the network is made, since they may not exist earlier.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _ROLES = {
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """A parameter's numbers, in the model that `of` opens: under the name `source`. `fallback` says that the text may
-    have them instead: constants are not always kept."""
+    """A parameter's numbers: those called `source` in the model that `of` opens. `fallback`: the text's own numbers may
+    stand in, since constants are not always saved."""
 
     of: Callable[[], neutral.Graph]
     source: str
@@ -50,7 +50,7 @@ class Numbers:
     fallback: bool = False
 
     def read(self, dims: tuple[int, ...]) -> neutral.Array | None:
-        """The numbers in the shape `dims`, whose fastest axis comes first. Raises ModelError where they do not fit."""
+        """The numbers in the shape `dims`, the fastest axis first. Raises ModelError if they do not fit."""
         found = [p for p in self.of().parameters if self.source in (p.source, p.name)]
         if not found and self.fallback:
             return None
@@ -60,12 +60,12 @@ class Numbers:
         return found[0].array.reshape(dims[::-1])
 
 
-# What makes the record of a network, and tells the names of its nodes.
+# Makes the record of a network, and gives the names of its nodes.
 Described = Callable[["Evaluator"], tuple[Record, Mapping[Node, str]]]
 
 
 class Models:
-    """`open_folder` opens what is no file of CNTK; `text_of` gives what makes the network whose block trains or edits
+    """`open_folder` opens what is not a file of CNTK; `text_of` describes the network of the block that trains or edits
     the model at a path, if there is one."""
 
     def __init__(self, open_folder: Callable[[Path], neutral.Graph] | None = None) -> None:
@@ -78,8 +78,8 @@ class Models:
         return self.open(path)[0]
 
     def open(self, path: Path) -> tuple[neutral.Graph, Mapping[str, Sequence[str]]]:
-        """The graph of a model, and what its roots are for where the file says so."""
-        from convolve.importers import cntk  # only here, as it takes torch with it
+        """The graph of a model, and the roles of its roots, if the file has them."""
+        from convolve.importers import cntk  # imported here, since it imports torch
 
         if self._open_folder is None or cntk.recognizes(path):
             return cntk.read_whole(path)
@@ -87,7 +87,7 @@ class Models:
 
 
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
-    """The network at the path `name`. Raises a ConvolveError that names the place where there is none."""
+    """The network at the path `name`. Raises a ConvolveError with the place if there is none."""
     path, models = Path(name), evaluator.models
     is_made = not models.made.isdisjoint({name, _EPOCH.sub("", name)})
     will_be_there = path.is_dir() if is_there(path) else is_made
@@ -150,7 +150,7 @@ def _node(value: neutral.Value, inputs: list[Node], graph: neutral.Graph, at: At
 
 
 def _as_classifier(scores: Node, graph: neutral.Graph, at: At) -> dict[str, Item]:
-    """What a model that only gives scores is trained and tested by, under the names that CNTK's texts have."""
+    """The criteria with which a model that only gives scores is trained and tested, under the names in CNTK's texts."""
     (spot, frame), shape = at, graph.values()[graph.outputs[0]].shape
     classes = Array((float(np.prod(shape)),))
     labels = Node("Input", {"inputs": Array(()), "shape": classes, ASSUMED: True}, "labels", spot, frame)
@@ -162,8 +162,8 @@ def _as_classifier(scores: Node, graph: neutral.Graph, at: At) -> dict[str, Item
 
 
 def as_record(members: Mapping[str, Item], others: Mapping[str, Item] | None = None) -> Record:
-    """A record of nodes. Those whose names hold dots and brackets, `h.W` and `layers[0].b`, are found with _ in their
-    places too, and as members of members where nothing else is called like that; `others` are found beside them."""
+    """A record of nodes. Those whose names contain dots and brackets, `h.W` and `layers[0].b`, are also found with _ in
+    their places, and as members of members if nothing else has that name; `others` are found, too."""
     aliases = {**(others or {}), **{re.sub(r"\W+", "_", name).strip("_"): item for name, item in members.items()}}
     groups: dict[str, dict[str, Item]] = {}
     for name, item in members.items():
@@ -177,7 +177,7 @@ def as_record(members: Mapping[str, Item], others: Mapping[str, Item] | None = N
 
 
 def _of_text(evaluator: Evaluator, described: Described, graph: Callable[[], neutral.Graph]) -> Record:
-    """The network of a text, with the numbers of the model that it has become."""
+    """The network of a text, with the numbers of the model that its training gave."""
     record, names = described(evaluator)
     done: dict[Node, Node] = {}
 
@@ -207,7 +207,7 @@ def inputs_of(evaluator: Evaluator, node: Node) -> list[Item]:
 
 
 def rebuilt(evaluator: Evaluator, wanted: Node, make: Made, done: dict[Node, Node]) -> Node:
-    """What `make` makes of a node and of all that it is computed from, operands first; `done` holds what is made."""
+    """What `make` makes of a node and of all that it is computed from, operands first; `done` has earlier results."""
     stack, opened = [wanted], set[Node]()
     while stack:
         node = stack[-1]
@@ -217,7 +217,7 @@ def rebuilt(evaluator: Evaluator, wanted: Node, make: Made, done: dict[Node, Nod
         inputs = inputs_of(evaluator, node)
         missing = [item for item in inputs if isinstance(item, Node) and item not in done]
         if missing and node in opened:
-            raise failure(node.spot, node.frame, f"{node.path or node.operation}: its operands lead back to itself")
+            raise failure(node.spot, node.frame, f"{node.path or node.operation}: it depends on itself")
         opened.add(node)
         stack += missing
         if not missing:

@@ -1,6 +1,6 @@
-"""Operations of a BrainScript network -> the neutral graph, by the rules that CNTK's model files are lowered by.
+"""Operations of a BrainScript network -> the neutral graph, by the same rules as CNTK's model files.
 
-What a text leaves open, CNTK finds when it sees what a parameter is used with: sizes of 0 are inferred here.
+What a text leaves open, CNTK infers from how a parameter is used; sizes of 0 are inferred here.
 """
 
 import re
@@ -23,7 +23,7 @@ from convolve.importers.cntk.lower import RULES
 from convolve.importers.cntk.model import ALL_STATIC_AXES, ELEMENTWISE, END_AXIS, Attributes, vectors_among
 from convolve.importers.cntk.wire import Axis
 
-# Names that somebody chose: of members, and of what a record names. Longer paths are made by calls.
+# Names that somebody chose: of members, and of what a record names. Calls make longer paths.
 _OWN_NAME = re.compile(r"\w+(\.[A-Za-z]\w+)?")
 
 
@@ -58,7 +58,7 @@ class _Lowering:
             except GraphError as error:
                 raise operation.error(str(error)) from None
             except UnsupportedError as error:
-                raise UnsupportedError(str(operation.error(str(error)))) from None
+                raise UnsupportedError(str(operation.error(f"not supported: {error}"))) from None
 
     def _lower(self, operation: Operation) -> None:
         if operation.kind in ("Parameter", "Constant"):
@@ -92,7 +92,7 @@ class _Lowering:
         return key
 
     def _numbers(self, operation: Operation, dims: Shape) -> Array:
-        """Fresh ones, or those of a trained model; without a generator nobody wants to know them."""
+        """Initial numbers, or those of a trained model; without a generator, they are not needed."""
         stored: Any = operation.settings.get("stored")
         trained: Array | None = stored.read(dims) if stored and self._generator else None
         if stored and trained is None and "how" not in operation.settings:
@@ -104,7 +104,7 @@ class _Lowering:
         return self.draft.shape(key)[::-1]
 
     def operand(self, operation: Operation, index: int, *infer: int) -> str:
-        """The key of an operand. `infer` are the sizes that an open parameter takes here, axis by axis."""
+        """The key of an operand. `infer` has the sizes that a parameter of open shape takes here, axis by axis."""
         require(index < len(operation.inputs), f"operand {index + 1} is missing")
         operand = operation.inputs[index]
         if operand not in self.keys:
@@ -125,7 +125,7 @@ def _is_column(shape: Setting) -> bool:
 def _axis(operation: Operation, name: str = "along") -> Axis:
     """BrainScript counts axes from 1; 0 stands for all of them."""
     position = operation.integer(name)
-    require(position >= 0, f"axis {position}, which is no axis of a sample")
+    require(position >= 0, f"axis {position} is not an axis of a sample")
     return Axis(position - 1 if position else ALL_STATIC_AXES, "")
 
 
@@ -139,27 +139,27 @@ def _input(self: _Lowering, operation: Operation) -> str:
 
 
 def _stored(self: _Lowering, operation: Operation) -> str:
-    """A node of a model's own graph."""
+    """A node of a loaded model's graph."""
     node: Any = operation.settings["node"]
     operands = [self.operand(operation, index) for index in range(len(operation.inputs))]
     return self.draft.add(node.op, operands, **node.attributes)
 
 
 def _plain(op: str, *order: int, settings: Callable[[Operation], dict[str, Any]] = lambda operation: {}) -> Rule:
-    """CNTK's operation `op` on the operands in this order, with what `settings` makes of those of the text."""
+    """CNTK's operation `op` on the operands in this order; `settings` converts the settings in the text."""
 
     def lower_plain(self: _Lowering, operation: Operation) -> str:
-        require(len(operation.inputs) == len(order), f"{len(order)} operands are wanted, {len(operation.inputs)} came")
+        require(len(operation.inputs) == len(order), f"it takes {len(order)} operands, but got {len(operation.inputs)}")
         return self.add(op, [self.operand(operation, index) for index in order], **settings(operation))
 
     return lower_plain
 
 
 def _elementwise(op: str) -> Rule:
-    """A parameter of open size takes that of the other operand."""
+    """A parameter of open shape takes that of the other operand."""
 
     def lower_elementwise(self: _Lowering, operation: Operation) -> str:
-        require(len(operation.inputs) == 2, f"two operands are wanted, {len(operation.inputs)} came")
+        require(len(operation.inputs) == 2, f"it takes two operands, but got {len(operation.inputs)}")
         known = [self.shape(self.keys[operand]) for operand in operation.inputs if operand in self.keys]
         return self.add(op, [self.operand(operation, index, *(known[0] if known else ())) for index in (0, 1)])
 
@@ -167,7 +167,7 @@ def _elementwise(op: str) -> Rule:
 
 
 def _times(self: _Lowering, operation: Operation) -> str:
-    """W x. The input axes of W are as many as x has, but for `inferInputRankToMap` ones, where that is given."""
+    """W x. W has as many input axes as x, except for the last `inferInputRankToMap`, if that is given."""
     rank, map_rank = operation.integer("rank") if "rank" in operation.settings else 1, -1
     if "mapRank" in operation.settings:
         map_rank = operation.integer("mapRank")
@@ -176,9 +176,14 @@ def _times(self: _Lowering, operation: Operation) -> str:
     reduced = image[: len(image) - map_rank] if map_rank >= 0 else image
     if weight not in self.keys:
         dims = self._dims(weight)
-        require(len(dims) >= rank and all(dims[:rank]), f"{weight.name} has open output sizes {dims[:rank]}")
+        require(
+            len(dims) >= rank and all(dims[:rank]), f"{weight.name} has open output sizes {dims[:rank]}; write them out"
+        )
         if map_rank >= 0:
-            require(not any(dims[rank:]), f"{weight.name} has sizes {dims[rank:]} where they are to be inferred")
+            require(
+                not any(dims[rank:]),
+                f"{weight.name} states the input sizes {dims[rank:]}, which inferInputRankToMap infers; leave them out",
+            )
             self.keys[weight] = self.parameters.close(weight, weight.name, dims[:rank] + reduced, whole=True)
         else:
             self.operand(operation, 0, *dims[:rank], *reduced)
@@ -187,34 +192,34 @@ def _times(self: _Lowering, operation: Operation) -> str:
 
 def _require_planes(operation: Operation) -> None:
     if str(operation.settings["layout"]).upper() not in ("CHW", "CUDNN"):
-        raise UnsupportedError("images stored pixel by pixel (HWC) are not supported; use imageLayout='CHW'")
+        raise UnsupportedError("imageLayout='HWC' puts the channels last; use imageLayout='CHW'")
 
 
 def _spatial(operation: Operation, name: str, count: int) -> Shape:
-    """One value for each of `count` axes; the last one given serves the rest, those for the channels are left out."""
+    """One value for each of `count` axes: the last one given is repeated, those for the channels are left out."""
     values = operation.integers(name)
     return (values + values[-1:] * count)[:count]
 
 
 def _convolution(self: _Lowering, operation: Operation) -> str:
-    """All channels are read at once; what the text says of the axis of the channels is not looked at."""
+    """All channels are read at once; what the text says about the channel axis is ignored."""
     _require_planes(operation)
-    require(all(operation.flags("shared")), "weights that are not shared between places (sharing=false)")
+    require(all(operation.flags("shared")), "its weights are not shared between places (sharing=false)")
     x, kernel, adjoint = self.operand(operation, 1), operation.integers("kernel"), operation.flag("adjoint")
     image = self.shape(x)
-    require(len(image) >= 2, f"a convolution over the shape {image}")
+    require(len(image) >= 2, f"it cannot convolve the shape {image}")
     count = len(image) - 1
-    require(count <= len(kernel) <= len(image), f"a kernel {kernel} over the shape {image}")
+    require(count <= len(kernel) <= len(image), f"the kernel {kernel} does not fit the shape {image}")
     maps = operation.integer("maps")
     channels = image[-1]
     if adjoint:  # the weight leads from `maps` input channels to those of its last axis but one
         weight = self.operand(operation, 0)
-        require(len(self.shape(weight)) == count + 2, f"a weight of the shape {self.shape(weight)}")
+        require(len(self.shape(weight)) == count + 2, f"the weight cannot have the shape {self.shape(weight)}")
         channels = self.shape(weight)[count]
     else:
         weight = self.operand(operation, 0, *_weight(self, operation, (*kernel[:count], channels), maps))
         found = prod(self.shape(weight)) // (prod(kernel[:count]) * channels)
-        require(maps in (0, found), f"mapDims is {maps}, the weight has {found} maps")
+        require(maps in (0, found), f"mapDims is {maps}, but the weight has {found} maps")
     auto = operation.flags("auto")
     return self.add(
         "Convolution", [weight, x], kernelShape=(*kernel[:count], channels), transpose=adjoint,
@@ -227,7 +232,7 @@ def _convolution(self: _Lowering, operation: Operation) -> str:
 
 
 def _weight(self: _Lowering, operation: Operation, window: Shape, maps: int) -> Shape:
-    """The sizes of a weight: one axis for each of the window and one for the maps, or a matrix (maps x window)."""
+    """The sizes of a weight: an axis for each of the window's and one for the maps, or a matrix (maps x window)."""
     operand = operation.inputs[0]
     if operand in self.keys or len(self._dims(operand)) != 2:
         return (*window, maps)
@@ -275,7 +280,7 @@ def _batch_normalization(self: _Lowering, operation: Operation) -> str:
 
 
 def _statistic(value: float, name: str) -> Rule:
-    """What CNTK finds in the training data before the first epoch; until then it changes nothing."""
+    """What CNTK computes from the training data before the first epoch; until then it has no effect."""
 
     def lower_statistic(self: _Lowering, operation: Operation) -> str:
         shape = self.draft.shape(self.operand(operation, 0))
@@ -305,7 +310,7 @@ def _splice(self: _Lowering, operation: Operation) -> str:
 
 
 def _criterion(op: str) -> Rule:
-    """CNTK's model files have (z, labels), BrainScript (labels, z)."""
+    """CNTK's model files have the operands (z, labels), BrainScript has (labels, z)."""
 
     def lower_criterion(self: _Lowering, operation: Operation) -> str:
         if operation.integer("along"):
@@ -337,7 +342,7 @@ _RULES: dict[str, Rule] = {
     "PerDimMeanVarDeNormalization": _plain("PerDimMeanVarDeNormalization", 0, 1, 2),
     "Mean": _statistic(0.0, "Mean"),
     "InvStdDev": _statistic(1.0, "InvStdDev"),
-    "Dropout": _plain("Dropout", 0, settings=lambda x: {"dropoutRate": 0.0}),  # the rate is the trainer's affair
+    "Dropout": _plain("Dropout", 0, settings=lambda x: {"dropoutRate": 0.0}),  # the trainer sets the rate
     **{name: _plain(name, 0, settings=lambda x: {"axis": _axis(x)}) for name in ("Softmax", "LogSoftmax", "Hardmax")},
     "Times": _times,
     "TransposeTimes": _plain("TransposeTimes", 0, 1, settings=lambda x: {"outputRank": x.integer("rank")}),

@@ -1,8 +1,8 @@
-"""MEL: scripts that edit trained networks, as the `edit` action ran them before BrainScript.
+"""MEL: scripts that edit trained networks, which the `edit` action ran before BrainScript existed.
 
-A model is a table of nodes, each under the name that CNTK gives it. A script copies, joins and removes them; whatever
-it says in NDL adds nodes to the model at hand. The numbers of parameters go with them, and are read when the edited
-network is made.
+A model is a table of nodes, each under the name that CNTK gives it. A script copies, connects and removes them; NDL in
+a script adds nodes to the current model. The numbers of parameters go with them, and are read when the edited network
+is made.
 """
 
 import re
@@ -30,14 +30,14 @@ from convolve.importers.brainscript.ndl.table import (
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import NOTHING, Node
 
-MAX_NODES = 100_000  # of all models of a script
+MAX_NODES = 100_000  # of all models of one script
 
 
 Saved = tuple[str, Maker, Spot]  # the path of a model, its nodes, and where the script says so
 
 
 def edited(block: Block, models: Models, note: Callable[[str], None]) -> list[Saved]:
-    """What the scripts at editPath save. Raises FormatError with line and column; what only prints goes to `note`."""
+    """What the scripts at editPath save. Raises FormatError with line and column; `note` is told what only prints."""
     editor = _Editor(models, macros_of(block), note)
     names = block.text("editPath", inherit=False)
     if not names:
@@ -78,7 +78,7 @@ class _Editor:
                 raise statement.spot.error(unknown_name("command", called, known))
 
     def inline(self, statement: Assignment) -> None:
-        """NDL for the model that the name begins with, or the one at hand."""
+        """NDL for the model that the name begins with, or else for the current one."""
         first, dot, rest = statement.name.partition(".")
         if dot and first.lower() in self.models:
             self.models[first.lower()].run([Assignment(statement.spot, rest, statement.value)])
@@ -89,7 +89,7 @@ class _Editor:
 
     def at_hand(self, spot: Spot) -> Ndl:
         if self.default is None:
-            raise spot.error("no model is at hand; begin with LoadModel or SetDefaultModel")
+            raise spot.error("no model is loaded; begin with LoadModel or SetDefaultModel")
         return self.default
 
     def model(self, word: Expression) -> Ndl:
@@ -99,7 +99,7 @@ class _Editor:
         return self.models[text.lower()]
 
     def add(self, name: str, maker: Maker) -> Ndl:
-        """A model called `name`; the first one is at hand."""
+        """Add a model called `name`; the first one becomes the current one."""
         model = self.models[(name or "default").lower()] = Ndl(maker)
         model.run(self.macros)
         self.default = self.default or model
@@ -140,7 +140,7 @@ class _Editor:
     # -- nodes --------------------------------------------------------------------------------------------------------
 
     def found(self, word: Expression) -> tuple[Ndl, list[str]]:
-        """The model and the names of the nodes that a pattern stands for: one at least."""
+        """The model, and the names of its nodes that match a pattern, at least one."""
         model, pattern = self.pattern(word)
         names = [name for name in model.maker.nodes if matches(pattern, name)]
         if not names:
@@ -152,7 +152,7 @@ class _Editor:
         return model, names
 
     def pattern(self, word: Expression) -> tuple[Ndl, str]:
-        """`model.pattern`, `model` for all of its nodes, or a pattern of the model at hand."""
+        """`model.pattern`, `model` for all of its nodes, or a pattern for the current model."""
         text = _text(word)
         first = re.split(r"[.*]", text, maxsplit=1)[0]
         if first.lower() in self.models:
@@ -166,7 +166,7 @@ class _Editor:
         return model, model.maker.nodes[names[0]]
 
     def pairs(self, call: Call) -> tuple[Ndl, Ndl, list[tuple[str, str]]]:
-        """(from which model, to which, names there and here) of patterns with a * in the same places, or none."""
+        """(source model, target model, pairs of names) for two patterns, both with a * or both without."""
         source, names = self.found(call.positional[0])
         _, pattern = self.pattern(call.positional[0])
         target, other = self.pattern(call.positional[1])
@@ -174,7 +174,7 @@ class _Editor:
             targets = [name for name in target.maker.nodes if matches(other, name)]
             return source, target, [(names[0], name) for name in targets]
         if ("*" in pattern) != ("*" in other):
-            raise call.spot.error(f"{pattern} stands for several nodes, {other} for one")
+            raise call.spot.error(f"{pattern} and {other} must both have a *, or neither")
         before, _, after = pattern.partition("*")
         first, _, last = other.partition("*")
         found = [(name, first + name[len(before) : len(name) - len(after)] + last) for name in names]
@@ -192,12 +192,12 @@ class _Editor:
         self.put(call, source.maker, target.maker, pairs, source is target)
 
     def put(self, call: Call, source: Maker, target: Maker, pairs: list[tuple[str, str]], within: bool) -> None:
-        """Copy nodes with their numbers, and, unless copy=value, with how they are joined. Across models, only what is
-        copied with them is."""
+        """Copy nodes with their numbers and, unless copy=value, their connections. Between models, connections to nodes
+        that are not copied are dropped."""
         self.count(len(pairs), call.spot)
         option = next((_text(word).lower() for key, word in call.named if key.lower().startswith("copy")), "all")
         if option not in ("all", "value"):
-            raise call.spot.error(unknown_name("value of copy", option, ("all", "value")))
+            raise call.spot.error(unknown_name("value of the option copy", option, ("all", "value")))
         before = {name: source.nodes[name] for name, _ in pairs}
         after: dict[Node, Node] = {}
         for old, new in pairs:
@@ -235,14 +235,14 @@ class _Editor:
         for each in names:
             count = len(inputs(model.maker, model.maker.nodes[each]))
             if not number.isdigit() or int(number) >= count:
-                raise call.spot.error(f"{each} has {count} operands, counted from 0, and none is {number}")
+                raise call.spot.error(f"{each} has {count} operands, which count from 0; there is no operand {number}")
             replace_operand(model.maker, model.maker.nodes[each], int(number), node)
 
     def set_inputs(self, call: Call, name: str) -> None:
         model, node = self.one(call.positional[0])
         words, count = call.positional[1:], len(inputs(model.maker, node))
         if len(words) != count:
-            raise call.spot.error(f"{_text(call.positional[0])} has {count} operands, {len(words)} came")
+            raise call.spot.error(f"{_text(call.positional[0])} has {count} operands, but got {len(words)}")
         for number, word in enumerate(words):
             other, operand = self.one(word)
             self.require_same(call, model, other)
@@ -251,7 +251,9 @@ class _Editor:
     @staticmethod
     def require_same(call: Call, one: Ndl, other: Ndl) -> None:
         if one is not other:
-            raise call.spot.error(f"{call.function} joins nodes of one model; copy them with CopyNode or CopySubTree")
+            raise call.spot.error(
+                f"{call.function} connects nodes of one model; copy them first with CopyNode or CopySubTree"
+            )
 
     def remove(self, call: Call, name: str) -> None:
         for word in call.positional:
@@ -271,7 +273,7 @@ class _Editor:
         renamed = dict(pairs)
         taken = [new for old, new in pairs if new in nodes and new not in renamed]
         if taken:
-            raise call.spot.error(f"there is a node {taken[0]!r} already; remove it, or choose another name")
+            raise call.spot.error(f"there already is a node {taken[0]!r}; remove it, or choose another name")
         source.maker.nodes = {renamed.get(old, old): node for old, node in nodes.items()}
 
     # -- properties ---------------------------------------------------------------------------------------------------
@@ -309,7 +311,7 @@ class _Editor:
         for each in names:
             node = model.maker.nodes[each]
             if node.operation != "Parameter":
-                raise call.spot.error(f"{each} is no parameter; only parameters have numbers to revise")
+                raise call.spot.error(f"{each} is not a parameter; only parameters have values to change")
             del model.maker.nodes[each]
             shape = node.attributes["shape"]
             path = _text(call.positional[1])
@@ -319,7 +321,7 @@ class _Editor:
             )  # fmt: skip
             rate = node.attributes["rate"]
             model.maker.nodes[each] = node
-            assert isinstance(node.attributes, dict)  # of this module's making, or the library's
+            assert isinstance(node.attributes, dict)  # made by this module, or by the library
             node.attributes.clear()
             node.attributes.update({**fresh.attributes, "rate": rate})
 
@@ -349,11 +351,11 @@ _COMMANDS: dict[tuple[str, ...], tuple[int, int, Command]] = {
     ("Rename", "RenameNode"): (2, 2, _Editor.rename),
     ("ReviseParameter",): (2, 2, _Editor.revise),
 }
-_WITH_A_VALUE = ("CreateModel", "LoadModel")  # all others are NDL where a name stands before them
+_WITH_A_VALUE = ("CreateModel", "LoadModel")  # everything else is NDL, if a name stands before it
 
 
 def _command(function: str, is_assigned: bool) -> Command | None:
-    """What does a command, whose name may be cut short to half of it; None for what is none."""
+    """What runs a command, whose name may be cut to half its length; None if it is not a command."""
     exact = {name.lower(): row for names, row in _COMMANDS.items() for name in names}
     short = [name for name in exact if _is_short_for(function, name)]
     if not short or (is_assigned and not any(_is_short_for(function, name) for name in _WITH_A_VALUE)):
@@ -363,7 +365,7 @@ def _command(function: str, is_assigned: bool) -> Command | None:
     def checked(editor: _Editor, call: Call, name: str) -> None:
         if not least <= len(call.positional) <= most:
             wanted = str(least) if least == most else f"{least} to {most}"
-            raise call.spot.error(f"{function} takes {wanted} arguments, {len(call.positional)} came")
+            raise call.spot.error(f"{function} takes {wanted} arguments, but got {len(call.positional)}")
         command(editor, call, name)
 
     return checked

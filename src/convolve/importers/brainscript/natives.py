@@ -20,11 +20,11 @@ def _length(fail: Fail, values: list[Value]) -> Value:
     value = values[0]
     if isinstance(value, Array):
         return float(len(value.items))
-    if isinstance(value, Nothing):  # CNTK's None is an array of nothing
+    if isinstance(value, Nothing):  # CNTK's None is an empty array
         return 0.0
     if isinstance(value, str):
         return float(len(value))
-    raise fail(f"the length of {kind_of(value)}")
+    raise fail(f"{kind_of(value)} has no length")
 
 
 def _fail(fail: Fail, values: list[Value]) -> Value:
@@ -36,16 +36,16 @@ def _replace(fail: Fail, values: list[Value]) -> Value:
     if not what:
         return text
     if len(text) + text.count(what) * len(by) > MAX_LETTERS:
-        raise fail(f"a text of more than {MAX_LETTERS:,} letters")
+        raise fail(f"a string has more than {MAX_LETTERS:,} characters")
     return text.replace(what, by)
 
 
 def _substring(fail: Fail, values: list[Value]) -> Value:
-    """Substr (text, begin, count): a negative `begin` counts from the end, a negative `count` takes the rest."""
+    """Substr (text, begin, count): a negative `begin` counts from the end, a negative `count` means the rest."""
     text = _text(fail, values[0])
     begin, count = (int(value) if type(value) is float and value.is_integer() else None for value in values[1:])
     if begin is None or count is None:
-        raise fail("Substr takes a text and two whole numbers")
+        raise fail("Substr takes a string and two whole numbers")
     begin = max(0, begin + len(text)) if begin < 0 else begin
     return text[begin:] if count < 0 else text[begin : begin + count]
 
@@ -53,7 +53,7 @@ def _substring(fail: Fail, values: list[Value]) -> Value:
 def _character(fail: Fail, values: list[Value]) -> Value:
     code = values[0]
     if type(code) is not float or not code.is_integer() or not 1 <= code < 0xD800:
-        raise fail("Chr takes the number of a character")
+        raise fail("Chr takes the code of a character")
     return chr(int(code))
 
 
@@ -88,7 +88,7 @@ def _numeric(function: Callable[..., float]) -> Native:
 
 def _text(fail: Fail, value: Value) -> str:
     if not isinstance(value, str):
-        raise fail(f"a text is expected, not {kind_of(value)}")
+        raise fail(f"a string is expected, not {kind_of(value)}")
     return value
 
 

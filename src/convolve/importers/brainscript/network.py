@@ -1,4 +1,4 @@
-"""The text of a network -> its operations, in plain values: nothing is left to be evaluated."""
+"""The text of a network -> its operations, as plain values: nothing is left to evaluate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from convolve.importers.brainscript.values import (
     kind_of,
 )
 
-# The members that say what the nodes of a network are for, and the tags that say so of nodes that none of them names.
+# The members that list the nodes of each role, and the tags that give a role to nodes which no member lists.
 _TAGS = {
     "criterion": "criterionNodes", "evaluation": "evaluationNodes", "eval": "evaluationNodes", "output": "outputNodes",
 }  # fmt: skip
@@ -39,7 +39,7 @@ Setting = float | bool | str | tuple[float | bool | str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Operation:
-    """One node. `name` is CNTK's, `settings` are what its row in lower.py wants to know."""
+    """One node. `name` is CNTK's; `settings` has what its rule in lower.py needs."""
 
     kind: str
     name: str
@@ -55,15 +55,15 @@ class Operation:
         return UnsupportedError(str(self.error(f"{what} is not supported")))
 
     def number(self, name: str) -> float:
-        """The setting `name`, which is a number; the others are read likewise."""
+        """The setting `name`, which must be a number; the methods below read other types."""
         value = self.settings.get(name)
         if type(value) is not float:
-            raise self.error(f"{name} must be a number, it is {brief(value)}")
+            raise self.error(f"{name} must be a number, not {brief(value)}")
         return value
 
     def integer(self, name: str) -> int:
         value = self.number(name)
-        require(value.is_integer() and abs(value) <= MAX_ELEMENTS, f"{name} must be a whole number, it is {value:g}")
+        require(value.is_integer() and abs(value) <= MAX_ELEMENTS, f"{name} must be a whole number, not {value:g}")
         return int(value)
 
     def integers(self, name: str) -> Shape:
@@ -71,28 +71,28 @@ class Operation:
         value = self.settings.get(name)
         values = value if isinstance(value, tuple) else (value,)
         fits = all(type(v) is float and v.is_integer() and abs(v) <= MAX_ELEMENTS for v in values)
-        require(fits and bool(values), f"{name} must be whole numbers such as (3:3), it is {brief(value)}")
+        require(fits and bool(values), f"{name} must be whole numbers such as (3:3), not {brief(value)}")
         return tuple(int(v) for v in values if v is not None)
 
     def flag(self, name: str) -> bool:
         value = self.settings.get(name)
         if not isinstance(value, bool):
-            raise self.error(f"{name} must be true or false, it is {brief(value)}")
+            raise self.error(f"{name} must be true or false, not {brief(value)}")
         return value
 
     def flags(self, name: str) -> list[bool]:
         value = self.settings.get(name)
         values = value if isinstance(value, tuple) else (value,)
         fits = all(isinstance(v, bool) for v in values)
-        require(fits and bool(values), f"{name} must be true or false, it is {brief(value)}")
+        require(fits and bool(values), f"{name} must be true or false, not {brief(value)}")
         return [v is True for v in values]
 
 
 @dataclass(frozen=True)
 class Network:
-    """`members` are the nodes that have a name of their own; `roles` leads from each of ROLES to its nodes.
+    """`members`: the nodes with a name of their own; `roles` maps each of ROLES to its nodes.
 
-    `warnings` are sentences on what means nothing; the features of an `interleaved` one come pixel by pixel in a text.
+    `warnings`: sentences about options without meaning. `interleaved`: text files have the features as (H, W, C).
     """
 
     spot: Spot
@@ -102,14 +102,14 @@ class Network:
     interleaved: bool = False
 
     def criterion(self) -> Operation:
-        """What is lowered: the first of the criterionNodes, as in CNTK."""
+        """The criterion that is minimized: the first of the criterionNodes, as in CNTK."""
         if not self.roles["criterionNodes"]:
             raise self.spot.error("the network has no criterionNodes; say which node is trained: criterionNodes = (ce)")
         return self.roles["criterionNodes"][0]
 
 
 def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
-    """Everything that the outputs need, operands first."""
+    """All operations that the outputs need, operands first."""
     stack, seen, done = [*outputs[::-1]], set[Operation](), dict[Operation, None]()
     while stack:
         operation = stack[-1]
@@ -122,8 +122,8 @@ def needed_for(outputs: Sequence[Operation]) -> list[Operation]:
 
 
 def read_network(text: Text, folders: Sequence[Path], models: Models | None = None) -> Network:
-    """The network in `text`, which is a record or an expression that comes to one; `folders` are searched for includes,
-    `models` for trained networks.
+    """The network in `text`, which is a record or an expression whose value is one; `folders` are searched for
+    includes, `models` for trained networks.
 
     Raises FormatError with line, column and the calls that led there; UnsupportedError for a recurrent network.
     """
@@ -140,21 +140,21 @@ def collect(evaluator: Evaluator, record: Record, spot: Spot) -> Network:
 
 
 def record_and_names(evaluator: Evaluator, text: Text) -> tuple[Record, Mapping[Node, str]]:
-    """The record of the network in `text`, and what its nodes are called."""
+    """The record of the network in `text`, and the names of its nodes."""
     expression = parse_expression(text)
     record = evaluator.network(expression)
     return record, names_in(evaluator, record, expression.spot)
 
 
 def names_in(evaluator: Evaluator, record: Record, spot: Spot) -> Mapping[Node, str]:
-    """What the nodes of a network are called."""
+    """The names of a network's nodes."""
     collector = _Collector(evaluator)
     collector.network(record, spot)
     return {node: operation.name for node, operation in collector.done.items()}
 
 
 class _Collector:
-    """Node -> Operation, each once. The stack is our own: a network may be deeper than Python's."""
+    """Node -> Operation, each once. Our own stack: a network may be deeper than Python's recursion limit."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
@@ -166,7 +166,7 @@ class _Collector:
     def network(self, record: Record, spot: Spot) -> Network:
         members = {name: self.evaluator.force(item) for name, item in record.scope.members.items()}
         nodes = {name: value for name, value in members.items() if isinstance(value, Node) and name not in ROLES}
-        for name in sorted(nodes):  # of several names the last one in the alphabet holds
+        for name in sorted(nodes):  # of several names, the alphabetically last one wins
             self.names[nodes[name]] = name
         self.taken = {*self.names.values()}
         found = {role: self._nodes(role, members.get(role), spot) for role in ROLES}
@@ -179,7 +179,7 @@ class _Collector:
         return Network(spot, operations, roles)
 
     def _nodes(self, role: str, value: Value | None, spot: Spot) -> list[Node]:
-        """The node or the nodes that a role lists."""
+        """The nodes that a role lists, one or several."""
         items: Sequence[Item] = () if value is None else value.items if isinstance(value, Array) else (value,)
         found = []
         for item in items:
@@ -215,21 +215,21 @@ class _Collector:
         if isinstance(value, Node):
             return value
         if type(value) is not float:
-            what = f"{node.operation} of {kind_of(value)}; it works on nodes of the network"
+            what = f"{node.operation} takes nodes of the network, not {kind_of(value)}"
             raise failure(node.spot, node.frame, what)
         path = item.path if isinstance(item, Thunk) else f"{node.path}.inputs"
         return Node("Constant", {"inputs": Array(()), "value": value}, path, node.spot, node.frame)
 
     def _operation(self, node: Node, inputs: tuple[Node, ...]) -> Operation:
         if len(self.done) >= MAX_VALUES:
-            raise failure(node.spot, node.frame, f"a network of more than {MAX_VALUES:,} nodes")
+            raise failure(node.spot, node.frame, f"the network has more than {MAX_VALUES:,} nodes")
         settings = {name: self._setting(node, item) for name, item in node.attributes.items() if name != "inputs"}
         operands = tuple(self.done[operand] for operand in inputs)
         given = {name: value for name, value in settings.items() if value is not None}
         return Operation(node.operation, self._name(node), operands, given, spot=node.spot, frame=node.frame)
 
     def _name(self, node: Node) -> str:
-        """CNTK's name of a node: that of its member, or its path, made unique by a number."""
+        """CNTK's name of a node: the name of its member, or its path, made unique by a number."""
         if node in self.names:
             return self.names[node]
         name = node.path
@@ -251,7 +251,7 @@ class _Collector:
         return value
 
     def _flat(self, node: Node, array: Array) -> list[Any]:
-        """The numbers of nested arrays, one after the other: a shape may be pasted together."""
+        """The numbers of nested arrays, one after the other: a shape may be joined from several arrays."""
         found: list[Any] = []
         waiting, looked = [*reversed(array.items)], 0
         while waiting:
@@ -261,8 +261,8 @@ class _Collector:
             elif isinstance(value, float | bool | str):
                 found.append(value)
             else:
-                raise failure(node.spot, node.frame, f"{node.operation} takes no list with {kind_of(value)} in it")
+                raise failure(node.spot, node.frame, f"{node.operation} takes no array with {kind_of(value)} in it")
             looked += 1
             if looked + len(waiting) > MAX_ITEMS:
-                raise failure(node.spot, node.frame, f"a list of more than {MAX_ITEMS:,} values")
+                raise failure(node.spot, node.frame, f"an array has more than {MAX_ITEMS:,} values")
         return found

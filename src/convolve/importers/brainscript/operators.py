@@ -10,15 +10,15 @@ from convolve.importers.brainscript.values import Item, Node, Record, Scope, Val
 
 
 class Maker(Protocol):
-    """What operators ask of the evaluator: errors and nodes inside the call that is under way."""
+    """What operators need from the evaluator: errors and nodes inside the current call."""
 
     def error(self, spot: Spot, what: str) -> FormatError: ...
     def node(self, operation: str, inputs: Sequence[Item], path: str, spot: Spot, **settings: Item) -> Node: ...
 
 
-MAX_LETTERS = 100_000  # of a text
+MAX_LETTERS = 100_000  # of a string
 
-# Nothing on the right can change what these come to.
+# The right operand cannot change these results.
 SHORT_CUTS = {"&&": False, "||": True}
 
 _COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
@@ -32,7 +32,7 @@ _COMPARISONS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 _COMPARED = {sign: float | str | bool if sign in ("==", "!=") else float | str for sign in _COMPARISONS}
 _NODES = {"+": "Plus", "-": "Minus", ".*": "ElementTimes", **{sign: name for sign, (name, _) in _COMPARISONS.items()}}
 
-# How CNTK calls the operands of a node that an operator makes: z.PlusArgs[0].
+# CNTK's names for the operands of an operator's node: z.PlusArgs[0].
 ARGUMENTS = {sign: f"{name}Args" for sign, name in (*_NODES.items(), ("*", "Times"), ("/", "ElementTimes"))}
 
 _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
@@ -52,7 +52,7 @@ def unary(make: Maker, e: Unary, value: Value, path: str) -> Value:
         return -value if e.operator == "-" else value
     if e.operator != "!" and isinstance(value, Node):
         return make.node("Negate", [value], path, e.spot) if e.operator == "-" else value
-    raise make.error(e.spot, f"{e.operator!r} of {kind_of(value)}")
+    raise make.error(e.spot, f"{e.operator!r} is not defined for {kind_of(value)}")
 
 
 def binary(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Value:
@@ -67,25 +67,25 @@ def binary(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Valu
         return _COMPARISONS[sign][1](left, right)
     if sign == "+" and isinstance(left, str) and isinstance(right, str):
         if len(left) + len(right) > MAX_LETTERS:
-            raise make.error(e.spot, f"a text of more than {MAX_LETTERS:,} letters")
+            raise make.error(e.spot, f"a string has more than {MAX_LETTERS:,} characters")
         return left + right
     if sign == "with" and isinstance(left, Record) and isinstance(right, Record):
         return Record(Scope(left.scope.members | right.scope.members, left.scope.outer))
-    raise make.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
+    raise make.error(e.spot, f"{sign} is not defined for {kind_of(left)} and {kind_of(right)}")
 
 
 def _number(make: Maker, e: Binary, left: float, right: float) -> float:
     try:
         return _ARITHMETIC[e.operator](left, right)
     except (ArithmeticError, ValueError, TypeError):  # a power of a negative number may be complex
-        raise make.error(e.spot, f"{left:g} {e.operator} {right:g} is no number") from None
+        raise make.error(e.spot, f"{left:g} {e.operator} {right:g} is not a number") from None
 
 
 def _node(make: Maker, e: Binary, left: Value, right: Value, path: str) -> Value:
     """An operator with a node on one side; a number on the other becomes a constant."""
     sign, operands = e.operator, (left, right)
     if not all(isinstance(value, Node) or type(value) is float for value in operands):
-        raise make.error(e.spot, f"{kind_of(left)} {sign} {kind_of(right)} has no meaning")
+        raise make.error(e.spot, f"{sign} is not defined for {kind_of(left)} and {kind_of(right)}")
     if sign == "/":
         return _quotient(make, e, left, right, path)
     name = _NODES.get(sign, "")

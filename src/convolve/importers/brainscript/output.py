@@ -14,9 +14,9 @@ _FRAMES = ("prologue", "epilogue", "sequenceSeparator", "sequencePrologue")
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """A line for each sample: its values, written as C's printf writes `%<precision>f`, or the number of the largest.
+    """One line for each sample: its values, as C's printf writes `%<precision>f`, or the index of the largest one.
 
-    `label_file` names the classes, one a line, which are then written in place of the number.
+    `label_file` names the classes, one per line, which are then written in place of the index.
     """
 
     is_category: bool = False
@@ -31,7 +31,7 @@ class OutputFormat:
 
 
 def read_format(block: Block, refuse: Refuse) -> OutputFormat:
-    """Raises FormatError for a precision that is none."""
+    """The format in `block`. Raises FormatError for an invalid precision."""
     kind = block.choice("type", ("real", "category", "sparse"), "real", inherit=False)
     if kind == "sparse":
         refuse(block, "type", "sparse output")
@@ -39,7 +39,7 @@ def read_format(block: Block, refuse: Refuse) -> OutputFormat:
         refuse(block, "transpose", "a column for each sample")
     precision = block.text("precisionFormat")
     if not _PRECISION.fullmatch(precision):
-        raise block.error("precisionFormat", f"a precision such as .4 is wanted, not {precision}")
+        raise block.error("precisionFormat", f"a precision such as .4 is expected, not {precision}")
     block.find("sampleSeparator")  # between the samples of a sequence
     frames = {key: _unescaped(block.text(key)) for key in _FRAMES}
     for key, frame in frames.items():

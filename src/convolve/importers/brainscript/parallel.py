@@ -1,4 +1,4 @@
-"""parallelTrain and the ParallelTrain block of a configuration -> how a recipe says it, for a number of workers.
+"""parallelTrain and the ParallelTrain block of a configuration -> fields of a recipe, for a number of workers.
 
 Keys and defaults are those of CNTK 2.7's SGD.cpp: 40,000 samples a worker between two syncs with model averaging,
 120,000 with block momentum, which is 1 - 1/workers.
@@ -19,9 +19,9 @@ _PERIODS = {"BlockMomentumSGD": 120_000, "ModelAveragingSGD": 40_000}
 class Parallel:
     """What a configuration says about several workers; a single process ignores it.
 
-    `gradient_bits`: one for each epoch; the last one holds. `block_samples` are of all workers together, or
-    `of_each_worker`. `block_momentum` is that of one block, if it is given so. `refused` are sentences on what is known
-    and not supported.
+    `gradient_bits`: one value per epoch; the last one stays. `block_samples`: of all workers together, or
+    `of_each_worker`. `block_momentum`: that of one block, if the configuration gives it so. `refused`: sentences about
+    what is known but not supported.
     """
 
     enabled: bool
@@ -38,10 +38,10 @@ class Parallel:
     refused: tuple[str, ...] = ()
 
     def for_workers(self, workers: int, epoch_samples: int) -> DistributedSpec:
-        """Raises UsageError where the configuration is for one worker, UnsupportedError for what is not there."""
+        """The fields of a recipe. Raises UsageError if the configuration is for one worker, or UnsupportedError."""
         if not self.enabled or self.method == "none":
             raise UsageError(
-                f"{workers} workers, but the configuration is for one: say parallelTrain=true, with a "
+                f"{workers} workers, but the configuration is for one: set parallelTrain=true, with a "
                 "parallelizationMethod in SGD.ParallelTrain, or start one process"
             )
         if self.refused:
@@ -66,11 +66,11 @@ class Parallel:
 
 
 def read_parallel(root: Block, sgd: Block) -> Parallel:
-    """Raises FormatError for values that are none."""
+    """What `block` says about several workers. Raises FormatError for invalid values."""
     enabled, settings = root.flag("parallelTrain"), sgd.block("ParallelTrain", inherit=False)
     if settings is None:
         return Parallel(enabled)
-    for key in ("distributedMBReading", "syncPerfStats"):  # what changes no result
+    for key in ("distributedMBReading", "syncPerfStats"):  # keys that change no result
         settings.find(key, inherit=False)
     method = settings.choice("parallelizationMethod", METHODS, "none", inherit=False)
     start_epoch = settings.integer("parallelizationStartEpoch", 1, inherit=False)
@@ -92,7 +92,7 @@ def read_parallel(root: Block, sgd: Block) -> Parallel:
 
 
 def _gradient_bits(block: Block, refused: list[str]) -> tuple[int, ...]:
-    """One change alone is something that a recipe has: from whole gradients to quantized ones."""
+    """A recipe has one change only: from full gradients to quantized ones."""
     if block.flag("useBufferedAsyncGradientAggregation", inherit=False):
         refused.append(block.unsupported("useBufferedAsyncGradientAggregation", "true"))
     if not block.flag("useZeroThresholdFor1BitQuantization", True, inherit=False):
@@ -100,7 +100,7 @@ def _gradient_bits(block: Block, refused: list[str]) -> tuple[int, ...]:
     bits = block.integers("gradientBits", (32,), inherit=False)
     later = [each for each in bits if each != 32]
     if list(bits) != [32] * (len(bits) - len(later)) + later or len({*later}) > 1:
-        refused.append(block.unsupported("gradientBits", "another change than one, from 32"))
+        refused.append(block.unsupported("gradientBits", "anything but one change, from 32 bits,"))
     return bits
 
 

@@ -28,7 +28,7 @@ _IMAGES: dict[str, Literal["map", "base64"]] = {
 
 @dataclass(frozen=True)
 class TextStream:
-    """A stream of a CTF file: `token` is what the file calls it, `dim` the number of its values."""
+    """A stream of a CTF file: `token` is its name in the file, `dim` the number of its values."""
 
     name: str
     file: str
@@ -39,7 +39,7 @@ class TextStream:
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a map file, or of one that holds them in base64; `mean_file` is "" where there is none."""
+    """The images of a map file, or of a file that has them in base64; `mean_file` is "" if there is none."""
 
     file: str
     form: Literal["map", "base64"]
@@ -50,8 +50,8 @@ class Images:
 
 @dataclass(frozen=True)
 class Reader:
-    """Where the features come from, and the labels; None: each sample has its own, in the same file. A text gives
-    `interleaved` images pixel by pixel."""
+    """Where the features and the labels come from; without `labels`, each sample has its label in the same file.
+    `interleaved`: a text file has images in the order (H, W, C)."""
 
     features: Images | TextStream | Columns
     labels: TextStream | None
@@ -78,7 +78,7 @@ class _Source:
 def read_reader(block: Block, names: tuple[str, str], refuse: Refuse) -> Reader:
     """A CNTKTextFormatReader, an ImageReader of either form, or deserializers of these kinds.
 
-    `names` are those of the network's inputs: features and labels; "" where nobody knows.
+    `names` are those of the network's features and labels; "" if they are not known.
     """
     for key in _PASSED_OVER.split():
         block.find(key)
@@ -110,7 +110,7 @@ def _source(block: Block, kind: str, key: str, refuse: Refuse) -> _Source:
 
 
 def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], refuse: Refuse) -> Reader:
-    """The streams that the network reads: they go by the names of its inputs, and by nature where it has none."""
+    """The streams that the network reads: those named like its inputs, or, without names, those of the right kind."""
     texts = {stream.name: stream for source in sources for stream in source.texts}
     images = [source for source in sources if source.images]
     if len(images) > 1:
@@ -118,7 +118,7 @@ def _paired(block: Block, sources: Sequence[_Source], names: tuple[str, str], re
     features, labels = names
     if images:
         source = images[0]
-        assert source.images is not None  # that is how they were chosen
+        assert source.images is not None  # `images` has such sources only
         own = labels in ("", source.labels) or labels not in texts
         stream = None if own else texts[labels]
         return Reader(source.images, stream, source.classes if stream is None else stream.dim, True)
@@ -138,7 +138,7 @@ def _texts(block: Block, refuse: Refuse) -> _Source:
     streams = block.block("input", inherit=False)
     if block.integer("maxErrors", 0, inherit=False):
         refuse(block, "maxErrors", "a file with damaged lines")
-    block.find("skipSequenceIds")  # they are always skipped: an image is a sequence of its own
+    block.find("skipSequenceIds")  # always skipped: an image is a sequence of its own
     found = []
     for name, stream in (streams.inner_blocks() if streams else {}).items():
         form = stream.choice("format", ("dense", "sparse"), "dense", inherit=False)
@@ -146,7 +146,7 @@ def _texts(block: Block, refuse: Refuse) -> _Source:
         token = stream.text("alias", name, inherit=False)
         dim = stream.integer("dim", 0, inherit=False)
         if dim < 1:
-            raise stream.here.error(f"{stream.name} has no dim; say how many values a sample has")
+            raise stream.here.error(f"{stream.name} has no dim; give the number of values per sample")
         found.append(TextStream(name, _file(block), token, dim, form == "sparse"))
     if not found:
         raise block.here.error(f"{block.name} has no streams; name them in input = {{ ... }}")
@@ -158,7 +158,7 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
     labels = [name for name, section in sections.items() if section.find("labelDim", inherit=False)]
     features = [name for name in sections if name not in labels]
     if len(labels) != 1 or len(features) != 1:
-        raise streams.here.error(f"{streams.name}: one section with images and one with labelDim are wanted")
+        raise streams.here.error(f"{streams.name}: one section with images and one with labelDim are expected")
     for name in sections:
         streams.find(name, inherit=False)
     image = sections[features[0]]
@@ -184,13 +184,13 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
 
 
 def _columns(block: Block, refuse: Refuse) -> _Source:
-    """The reader before CTF: features and a label in columns of their own."""
+    """The reader before CTF: features and a label in separate columns."""
     sections = block.inner_blocks()
     keys = ("labelDim", "labelType", "labelMappingFile")
     labels = [name for name, each in sections.items() if any(each.find(key, inherit=False) for key in keys)]
     features = [name for name in sections if name not in labels]
     if len(labels) != 1 or len(features) != 1:
-        raise block.here.error(f"{block.name}: one section with features and one with labelDim are wanted")
+        raise block.here.error(f"{block.name}: one section with features and one with labelDim are expected")
     feature, label = sections[features[0]], sections[labels[0]]
     for section in (feature, label):
         block.find(section.name.rpartition(".")[2], inherit=False)
@@ -209,7 +209,7 @@ def _columns(block: Block, refuse: Refuse) -> _Source:
         mapping=label.text("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
     )  # fmt: skip
     if label.text("file", columns.file) != columns.file:
-        refuse(label, "file", "a file of its own for labels")
+        refuse(label, "file", "a separate file of labels")
     return _Source((), columns, features[0], labels[0], columns.classes or dim)
 
 
@@ -261,7 +261,7 @@ def _ratio(block: Block, key: str) -> tuple[float, ...]:
 
 
 def _scale(block: Block) -> Scale:
-    block.find("channels", inherit=False)  # the network says it too
+    block.find("channels", inherit=False)  # the network states it, too
     interpolations = ("linear", "nearest", "cubic", "lanczos")
     return Scale(
         width=block.integer("width", 0, inherit=False),

@@ -1,14 +1,14 @@
-"""Names of CNTK's BrainScript library that are known and not supported: why, and what to do instead."""
+"""Names of CNTK's BrainScript library that are known but not supported: why, and what to do instead."""
 
 _SEQUENCE = (
-    "works along a sequence, and an image is a sample of its own here; describe the network by layers of one sample, "
-    "such as DenseLayer and ConvolutionalLayer"
+    "works along sequences, but each image is a sample of its own; describe the network by layers such as DenseLayer "
+    "and ConvolutionalLayer"
 )
 _LANGUAGE_MODEL = (
-    "is a criterion of sequences or of rankings; train classes by CrossEntropyWithSoftmax (labels, z), numbers by "
+    "is a criterion of sequences or of rankings; for classes, use CrossEntropyWithSoftmax (labels, z), for numbers "
     "SquareError (labels, z)"
 )
-_INSIDE = "is for the use of CNTK's library alone; use the functions that are documented"
+_INSIDE = "is internal to CNTK's library; use the documented functions"
 
 _GROUPS = {
     _SEQUENCE: (
@@ -23,14 +23,14 @@ _GROUPS = {
         "DummyCriterion"
     ),
     _INSIDE: "_AsNodes _PFValue _PoolingLayer _AreElementsTheSame _ForceResizeArray",
-    "adds numbers of the whole minibatch; use L1RegWeight and L2RegWeight of the SGD block": "MatrixL1Reg MatrixL2Reg",
-    "multiplies in whole numbers of few bits; use Times (x, y)": "QuantizedTimes",
-    "is a table for words; use EmbeddingLayer {dim} on dense input": "Embedding",
+    "adds up the whole minibatch; use L1RegWeight and L2RegWeight of the SGD block": "MatrixL1Reg MatrixL2Reg",
+    "multiplies quantized numbers; use Times (x, y)": "QuantizedTimes",
+    "looks up word vectors; use EmbeddingLayer {dim} on dense input": "Embedding",
     "reads a number from CNTK's own process; write it as Constant (...)": "EnvironmentInput",
-    "multiplies each number with each; use Times with weights, or ElementTimes": (
+    "multiplies all pairs of numbers; use Times with weights, or ElementTimes": (
         "KhatriRaoProduct ColumnwiseCrossProduct"
     ),
-    "draws classes at random; train by CrossEntropyWithSoftmax (labels, z)": (
+    "samples classes at random; use CrossEntropyWithSoftmax (labels, z)": (
         "RandomSample RandomSampleInclusionFrequency GetRandomSample GetInclusionFrequency"
     ),
 }

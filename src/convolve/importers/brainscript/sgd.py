@@ -1,4 +1,4 @@
-"""The SGD block of a configuration -> how a recipe says it."""
+"""The SGD block of a configuration -> the fields of a recipe."""
 
 import math
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from convolve.specs.optimizer import OptimizerSpec
 from convolve.specs.run import RunSpec
 from convolve.specs.schedule import PlateauSpec, ScheduleSpec
 
-# Hears of each option that is known and not supported.
+# Is told of each option that is known but not supported.
 Refuse = Callable[[Block, str, str], None]
 
 
 def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> Recipe:
-    """The recipe called `name`, without what other blocks say: of the data, the seed, the device.
+    """The recipe called `name`, without what other blocks say: the data, the seed, the device.
 
-    Raises FormatError for values that are none; what is not supported is told to `refuse`.
+    Raises FormatError for invalid values; `refuse` is told of what is not supported.
     """
     sizes = block.integers("minibatchSize", (256,))
     for size in sizes:
@@ -27,7 +27,7 @@ def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> R
     time_constants = block.numbers("batchNormalizationTimeConstant")
     values = block.text("initialValues", "torch")
     if values not in ("torch", "cntk"):
-        raise block.error("initialValues", f"initialValues is torch or cntk, not {values}")
+        raise block.error("initialValues", f"initialValues must be torch or cntk, not {values}")
     _unsupported(block, refuse)
     return Recipe(
         name=name,
@@ -53,7 +53,7 @@ def read_sgd(name: str, block: Block, has_validation: bool, refuse: Refuse) -> R
 
 
 def _schedule(block: Block, sizes: tuple[int, ...], plateau: PlateauSpec | None) -> ScheduleSpec:
-    """Rates for a minibatch of the epoch's size, or per sample; a training ends where they fall below a limit."""
+    """Rates for a minibatch of the epoch's size, or per sample. A training ends when they fall below a limit."""
     per_minibatch, per_sample = (block.numbers(key) for key in ("learningRatesPerMB", "learningRatesPerSample"))
     if bool(per_minibatch) == bool(per_sample):
         raise block.here.error(f"{block.name}: give one of learningRatesPerMB and learningRatesPerSample")
@@ -70,7 +70,7 @@ def _schedule(block: Block, sizes: tuple[int, ...], plateau: PlateauSpec | None)
 
 
 def _by_epoch(values: Steps, sizes: tuple[int, ...]) -> list[tuple[float, int]]:
-    """Both lists side by side, epoch by epoch; of the shorter one the last holds."""
+    """Both lists, epoch by epoch; the last value of the shorter one is repeated."""
     count = max(len(values), len(sizes))
     return [(values[min(i, len(values) - 1)], sizes[min(i, len(sizes) - 1)]) for i in range(count)]
 
@@ -98,8 +98,8 @@ def _optimizer(block: Block, sizes: tuple[int, ...]) -> OptimizerSpec:
 
 
 def _momentum(block: Block, sizes: tuple[int, ...]) -> tuple[Steps, str, int]:
-    """Values, their unit and the batch that they are meant for. CNTK keeps momentum per sample; 0.9 a minibatch where
-    nothing is said."""
+    """The values, their unit, and the batch size that they are for. CNTK keeps momentum per sample; the default is 0.9
+    per minibatch."""
     given = {key: block.numbers(key) for key in ("momentumPerMB", "momentumPerSample", "momentumAsTimeConstant")}
     named = [key for key, values in given.items() if values]
     if len(named) > 1:
@@ -109,7 +109,7 @@ def _momentum(block: Block, sizes: tuple[int, ...]) -> tuple[Steps, str, int]:
     if given["momentumPerSample"]:
         return given["momentumPerSample"], "per_reference_batch", 1
     values = given["momentumPerMB"] or (0.9,)
-    if len({*sizes}) == 1 or min(values) < 0:  # a negative one is refused in the recipe's words
+    if len({*sizes}) == 1 or min(values) < 0:  # the recipe refuses a negative one
         return values, "per_reference_batch", sizes[0]
     return tuple(value ** (1 / size) for value, size in _by_epoch(values, sizes)), "per_reference_batch", 1
 
@@ -154,7 +154,7 @@ def _plateau(block: Block, has_validation: bool, refuse: Refuse) -> PlateauSpec 
 
 
 def _unsupported(block: Block, refuse: Refuse) -> None:
-    """What CNTK knows and this does not. Options of logging and memory, which change no result, are passed over."""
+    """What CNTK has and convolve lacks. Options of logging and memory, which change no result, are ignored."""
     for key in ("traceLevel", "keepCheckPointFiles", "maxSamplesInRAM", "gradientCheck",
                 "maxTempMemSizeInSamplesForCNN", "numMBsToCUDAProfile", "tensorBoardLogDir", "sigFigs",
                 "tensorBoardNumMBsToLogResult", "packThresholdSizeInKB", "useAllDataForPreComputedNode"):  # fmt: skip

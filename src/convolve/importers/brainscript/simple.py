@@ -54,7 +54,7 @@ class _Simple:
         for layer in range(last):
             x = self.activated(layer, self.dense(layer, x, f"H{layer}" if layer else "features"))
             x = self.made(f"DropH{layer + 1}", "Dropout", x) if dropout else x
-        # As in CNTK, the product of the last layer is called after the layer before the one that it reads.
+        # As in CNTK, the last layer's product is named after the layer before the one that it reads.
         z = self.dense(last, x, f"H{last - 1}", "HLast")
         labels = maker.call(self.spot, "labels", "InputValue", [float(self.sizes[-1])])
         maker.tag("featureNodes", features)
@@ -80,7 +80,7 @@ class _Simple:
         return self.made(name or f"W{layer}*{x_name}+B{layer}", "Plus", product, bias)
 
     def activated(self, layer: int, x: Node) -> Node:
-        """The layer's own function; of a shorter list the last one holds. A linear layer is called H1 itself."""
+        """The layer's activation; the last one of a shorter list is repeated. A linear layer is called H1 itself."""
         types = self.block.words("layerTypes") or ("Sigmoid",)
         kind = types[min(layer, len(types) - 1)] or "None"
         known = {name.lower(): name for name in _LAYERS}

@@ -14,12 +14,12 @@ from convolve.importers.brainscript.text import Place, Text
 if TYPE_CHECKING:
     from lark import Lark
 
-LIBRARY = "library.bs"  # the file name of our own layer library, in which no user has anything to mend
+LIBRARY = "library.bs"  # the file name of our layer library, which users cannot correct
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where an expression begins; the line and the column are found when somebody wants to know."""
+    """Where an expression begins; line and column are computed when they are needed."""
 
     text: Text
     offset: int
@@ -98,7 +98,7 @@ class Condition(Part):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lambda(Part):
-    """`defaults` are the parameters that may be left out and are given by name."""
+    """`defaults` has the optional parameters, which are given by name."""
 
     name: str
     parameters: tuple[str, ...]
@@ -137,7 +137,7 @@ class New(Part):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Include(Part):
-    """What the file holds stands in its place: members, or one expression."""
+    """The file's content takes its place: members, or one expression."""
 
     path: str
 
@@ -190,7 +190,7 @@ def _parse(text: Text, start: str) -> Any:
 
 
 def _expected(error: Any) -> str:
-    """What could have stood there, in a few words."""
+    """What was possible there, in a few words."""
     wanted = set(error.expected)
     if "NUMBER" in wanted:
         return "a value"
@@ -234,7 +234,7 @@ def _binary(spot: Spot, children: list[Any]) -> Binary:
 def _function(spot: Spot, name: str, parameters: list[tuple[str, Expression | None]], body: Expression) -> Lambda:
     for place, (parameter, _) in enumerate(parameters):
         if parameter in (other for other, _ in parameters[:place]):
-            raise spot.error(f"the parameter {parameter!r} stands twice")
+            raise spot.error(f"the parameter {parameter!r} is given twice")
     names = tuple(parameter for parameter, default in parameters if default is None)
     defaults = tuple((parameter, default) for parameter, default in parameters if default is not None)
     return Lambda(spot, name, names, defaults, body)

@@ -1,4 +1,4 @@
-"""Text that knows where each of its characters stands in a file, however often it was cut, pasted and substituted."""
+"""Text that knows the place of each of its characters in a file, however often it was cut, pasted and substituted."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Text:
         return len(self.string)
 
     def place(self, offset: int) -> Place:
-        """Where the character at `offset` stands; one behind the end counts on from the last."""
+        """The place of the character at `offset`; after the end, columns count on."""
         begin, place = self.pieces[max(0, bisect_right(self.pieces, offset, key=itemgetter(0)) - 1)]
         return Place(place.file, place.line, place.column + offset - begin)
 
@@ -63,7 +63,7 @@ class Text:
 
 
 def joined(texts: Iterable[Text], between: str = "") -> Text:
-    """The texts one after the other, with `between` in between. Raises FormatError where that becomes too long."""
+    """The texts one after the other, with `between` between them. Raises FormatError if the result is too long."""
     texts = [*texts]
     starts = [0, *accumulate(len(text) + len(between) for text in texts)]
     if starts[-1] > MAX_CHARACTERS:
@@ -89,7 +89,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def of_lines(file: str, lines: list[str], first: int = 1) -> Text:
-    """`lines` of a file, of which `first` is the number of the first one."""
+    """`lines` of a file, the first of which has the number `first`."""
     starts = accumulate((len(line) + 1 for line in lines[:-1]), initial=0)
     pieces = tuple((start, Place(file, number, 1)) for number, start in enumerate(starts, start=first))
     return Text("\n".join(lines), pieces)
@@ -113,7 +113,7 @@ def as_flag(value: Text) -> bool:
 
 def as_number(value: Text) -> float:
     try:
-        return float(value.string.replace("_", "?"))  # Python would let underscores pass
+        return float(value.string.replace("_", "?"))  # Python would accept underscores
     except ValueError:
         raise value.error(0, f"a number is expected, not {value.string[:40]!r}") from None
 

@@ -1,4 +1,4 @@
-"""The numbers of a trained model for the network of a text: for CNTK's v1 files, which BrainScript's trainer wrote."""
+"""The numbers of a trained model for the network of a text; for CNTK's v1 files, which BrainScript's trainer wrote."""
 
 from dataclasses import replace
 from math import prod
@@ -10,8 +10,8 @@ from convolve.graph.graph import Array, Graph, Node, Parameter, Value
 def with_numbers(graph: Graph, trained: Graph) -> Graph:
     """`graph` with the parameters of `trained`, which must compute the same.
 
-    Both are walked from their outputs to their inputs side by side, so that names do not matter: CNTK changed how it
-    makes them. Every parameter of either is met. Raises ModelError at the first difference.
+    Both are walked side by side from their outputs to their inputs, so that names do not matter: CNTK changed how it
+    makes them. Every parameter of either is visited. Raises ModelError at the first difference.
     """
     ours, theirs = graph.values(), trained.values()
     if len(graph.outputs) != len(trained.outputs):
@@ -32,7 +32,7 @@ def with_numbers(graph: Graph, trained: Graph) -> Graph:
 
 
 def _operands(value: Value, other: Value) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What two values are computed from, if they are computed alike."""
+    """The operands of two values that are computed by the same operation."""
     if type(value) is not type(other):
         raise _misfit(value, other, f"one is {_kind(value)}, the other {_kind(other)}")
     if not isinstance(value, Node) or not isinstance(other, Node):
@@ -50,7 +50,7 @@ def _operands(value: Value, other: Value) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _fitting(value: Parameter, other: Parameter) -> Array:
-    """The other's numbers in our shape: axes of size 1 may stand in other places."""
+    """The other's numbers in our shape; axes of size 1 may be in other places."""
     if [size for size in value.shape if size > 1] != [size for size in other.shape if size > 1]:
         raise _misfit(value, other, f"the shape is {value.shape} in the text and {other.shape} in the model")
     assert prod(value.shape) == prod(other.shape)  # as they differ in sizes of 1 only

@@ -1,4 +1,4 @@
-"""What BrainScript expressions come to. Everything is lazy: a thunk is an expression that nobody has needed yet."""
+"""The values of BrainScript expressions. Everything is lazy: a thunk is an expression that has not been needed yet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOTHING = Nothing()
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A call that is under way: of which function, from where, and inside which other call."""
+    """A call in progress: of which function, from where, and inside which other call."""
 
     function: str
     spot: Spot
@@ -31,7 +31,7 @@ class Frame:
 
 @dataclass(slots=True, eq=False)
 class Thunk:
-    """`expression` in `scope`, to be evaluated at most once; `path` is the name that the result goes by."""
+    """`expression` in `scope`, evaluated at most once; `path` names the result."""
 
     expression: Expression
     scope: Scope
@@ -43,7 +43,7 @@ class Thunk:
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """Names and what they stand for; what is not found is looked for outside."""
+    """Names and their values; other names are looked up in `outer`."""
 
     members: dict[str, Item]
     outer: Scope | None
@@ -91,15 +91,15 @@ Item = Value | Thunk
 
 
 def kind_of(value: Value) -> str:
-    """How messages call the type of a value."""
+    """How messages name the type of a value."""
     if isinstance(value, bool):
-        return "a truth value"
+        return "a boolean"
     return _KINDS[type(value)]
 
 
 _KINDS: dict[type, str] = {
     float: "a number",
-    str: "a text",
+    str: "a string",
     Nothing: "None",
     Array: "an array",
     Record: "a record",
@@ -109,7 +109,7 @@ _KINDS: dict[type, str] = {
 
 
 def failure(spot: Spot, frame: Frame | None, what: str) -> FormatError:
-    """An error at `spot`, inside the calls of `frame`. Where the spot is in our library, at the call that led there."""
+    """An error at `spot`, inside the calls of `frame`. In our library, it is at the call that led there."""
     calls: list[Frame] = []
     while frame is not None:
         calls.append(frame)
@@ -128,5 +128,5 @@ def failure(spot: Spot, frame: Frame | None, what: str) -> FormatError:
 
 
 def _brief(place: Place, beside: Place) -> str:
-    """A place as a message tells it that is about the same file already."""
+    """A place in a message about the same file, shortened."""
     return f"line {place.line}" if place.file == beside.file else f"{place.file} line {place.line}"

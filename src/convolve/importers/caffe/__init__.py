@@ -54,9 +54,9 @@ def parse(
     outputs: Sequence[str] | None = None,
     image_shape_CHW: Shape | None = None,
 ) -> Imported:
-    """`read` for the bytes of the two files; their `paths` are for messages. `outputs` picks blobs, inner ones too.
+    """`read` for the bytes of the two files; `paths` are for messages. `outputs` picks blobs, inner ones too.
 
-    Without weights the graph has zeros for parameters, which take no memory: for its shapes and counts.
+    Without weights, the graph's parameters are zeros that take no memory: enough for its shapes and counts.
     """
     prototxt, caffemodel = paths
     net = read_net(description, prototxt)

@@ -52,7 +52,8 @@ def read_weights(data: bytes, path: object) -> Weights:
     """The weights in a caffemodel's bytes. Raises FormatError with the byte, UnsupportedError for other formats."""
     if data.startswith(b"\x89HDF"):
         raise UnsupportedError(
-            f"{path}: weights in HDF5; let Caffe write them again with `snapshot_format: BINARYPROTO` in the solver"
+            f"{path}: the weights are stored as HDF5; let Caffe write them again, with `snapshot_format: "
+            f"BINARYPROTO` in the solver"
         )
     layers = _Reader(data, path).net()
     if not layers:
@@ -95,7 +96,7 @@ class _Reader(WireReader):
                 blobs.append(self.blob(self.expect(part, BYTES)))
             elif part.number == 1:  # only V1 layers get here
                 raise UnsupportedError(
-                    f"{self.path}: byte {part.start}: a net of Caffe's oldest format (V0); upgrade it with Caffe's "
+                    f"{self.path}: byte {part.start}: the file has Caffe's oldest format (V0); upgrade it with Caffe's "
                     "tool upgrade_net_proto_binary"
                 )
         return name, blobs
@@ -115,13 +116,13 @@ class _Reader(WireReader):
                 piece, at = self.numbers(part, item.end)
                 pieces.setdefault(part.number, []).append(piece)
                 if len(pieces[part.number]) > MAX_PIECES:
-                    raise self.error(part.start, f"the numbers of a blob in more than {MAX_PIECES} pieces")
+                    raise self.error(part.start, f"a blob's numbers are in more than {MAX_PIECES} pieces")
         if shape is None:
             shape = tuple(legacy.get(number, 0) for number in _LEGACY_SHAPE)
         found = next(iter(pieces.values()), [np.zeros(0, np.float32)])
         numbers = found[0] if len(found) == 1 else np.concatenate(found)
         if len(pieces) > 1 or prod(shape) != numbers.size or not numbers.size:
-            raise self.error(item.start, f"a blob of shape {legible(str(shape))} that holds {numbers.size} numbers")
+            raise self.error(item.start, f"a blob of shape {legible(str(shape))} holds {numbers.size} numbers")
         return Blob(numbers.reshape(shape), item.start)
 
     def shape(self, item: Field) -> Shape:
@@ -130,18 +131,18 @@ class _Reader(WireReader):
             if part.number == 1 and part.kind in (BYTES, VARINT):
                 dims += self.packed(part)
             if len(dims) > MAX_AXES:
-                raise self.error(part.start, f"a blob of more than {MAX_AXES} axes")
+                raise self.error(part.start, f"a blob has more than {MAX_AXES} axes")
         if min(dims, default=1) < 1:
-            raise self.error(item.start, f"a blob of shape {tuple(dims)}")
+            raise self.error(item.start, f"a blob cannot have the shape {tuple(dims)}")
         return tuple(dims)
 
     def numbers(self, part: Field, end: int) -> tuple[Array, int]:
-        """Floats or doubles, and where they end: side by side in one field, or each in a field of its own."""
+        """The floats or doubles and where they end: side by side in one field, or each in a field of its own."""
         dtype, kind = _NUMBERS[part.number]
         if part.kind == BYTES:
             size = part.end - part.start
             if size % dtype.itemsize:
-                raise self.error(part.start, f"{size} bytes of numbers with {dtype.itemsize} bytes each")
+                raise self.error(part.start, f"{size} bytes cannot hold numbers of {dtype.itemsize} bytes each")
             return np.frombuffer(self.data, dtype, size // dtype.itemsize, part.start), part.end
         self.expect(part, kind)
         # Read a whole run of such fields as a table of tags and numbers.

@@ -1,4 +1,4 @@
-"""What a lowering rule gets to see of one Caffe layer: its settings, its operands, its weights."""
+"""What a lowering rule sees of one Caffe layer: its settings, its operands, its weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Shared = dict[str, tuple[str, Shape]]
 
 @dataclass(frozen=True)
 class Call(Operands):
-    """One layer. `batch` is the size that the prototxt states.
+    """One layer; `batch` is the batch size that the prototxt states.
 
-    Without `weights` there are zeros in their place, which take no memory. `shared` and `weighted` are the parameters
-    that have names and the layers that have weights, so far; `renamed` leads from a layer to the one whose weights it
-    takes, where the prototxt has another name for it.
+    `weights`: without them, zeros that take no memory. `shared` and `weighted`: the named parameters and the layers
+    with weights that were met so far. `renamed`: a layer -> the layer of the caffemodel whose weights it takes, where
+    the prototxt has another name for it.
     """
 
     word = "bottom"
@@ -36,32 +36,34 @@ class Call(Operands):
     renamed: dict[str, str]
 
     def settings(self, name: str) -> Message:
-        """The layer's block `name`, empty where it is left out. A field that nobody knows could mean anything."""
+        """The layer's block `name`, empty if it is absent. Unknown fields are refused: they could mean anything."""
         message = self.layer.settings.message(name)
         for words in message.unknown_fields():
             raise UnsupportedError(words)
         return message
 
     def axis(self, axis: int, rank: int) -> int:
-        """Caffe's axis, which counts the batch as the first one -> ours, 0 .. rank - 1."""
+        """Caffe's axis, which counts the batch as axis 0 -> ours, 0 .. rank - 1."""
         index = axis_of(axis, rank + 1) - 1
         if index < 0:
-            raise UnsupportedError("works along the batch axis")
+            raise UnsupportedError("it works along the batch axis")
         return index
 
     # -- weights ------------------------------------------------------------------------------------------------------
 
     def expect_blobs(self, count: int) -> None:
-        """The file must hold as many parameters of the layer as the prototxt says."""
-        require(self.layer.name not in self.weighted, "a layer before it has the same name, by which weights are found")
+        """The file must hold as many blobs of the layer as the prototxt describes."""
+        require(
+            self.layer.name not in self.weighted, "weights are found by name, and an earlier layer has the same name"
+        )
         self.weighted.add(self.layer.name)
         blobs = self._blobs()
         if blobs is not None and len(blobs) != count:
             raise self._misfit(blobs[0], f"{len(blobs)} blobs, the prototxt describes {count}")
 
     def array(self, index: int, shape: Shape) -> Array:
-        """The numbers of a blob, which must have the given shape up to axes of 1 in front."""
-        require(min(shape, default=1) >= 1, f"a parameter of shape {shape}")
+        """The numbers of a blob, which must have the given shape; leading axes of size 1 do not count."""
+        require(min(shape, default=1) >= 1, f"a parameter cannot have the shape {shape}")
         blobs = self._blobs()
         if blobs is None:
             return np.broadcast_to(np.float32(0), bounded(shape))
@@ -73,14 +75,14 @@ class Call(Operands):
         return blob.array.reshape(shape)
 
     def parameter(self, index: int, shape: Shape, broadcast: Shape | None = None) -> str:
-        """A blob as a parameter that can be trained; `broadcast` is its shape in the graph, if that is another one.
+        """A blob as a trainable parameter; `broadcast` is its shape in the graph, where that differs.
 
-        Blobs that the prototxt gives the same name are one parameter.
+        Blobs to which the prototxt gives the same name are one parameter.
         """
         name = self.layer.shared[index] if index < len(self.layer.shared) else ""
         if name and name in self.shared:
             key, wanted = self.shared[name]
-            require(wanted == shape, f"shares {brief(name)} of shape {wanted}, but needs {shape}")
+            require(wanted == shape, f"it shares {brief(name)} of shape {wanted}, but needs {shape}")
             return self.reshaped(key, broadcast or shape)
         array, multipliers = self.array(index, shape), self.layer.learning_rate_multipliers
         multiplier = multipliers[index] if index < len(multipliers) else 1.0
@@ -107,6 +109,6 @@ class Call(Operands):
 
 
 def _significant(shape: Sequence[int]) -> Shape:
-    """Without the axes of 1 in front, of which Caffe's older files have as many as make four axes."""
+    """The shape without leading axes of size 1, with which Caffe's older files fill up to four axes."""
     start = next((axis for axis, size in enumerate(shape) if size != 1), len(shape))
     return tuple(shape[start:])

@@ -22,7 +22,7 @@ RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 def lower(
     net: Net, weights: Weights | None, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None
 ) -> Graph:
-    """The graph that computes the blobs called `outputs`; without them, what no layer reads.
+    """The graph that computes the blobs `outputs`; without them, those that no layer reads.
 
     `image_shape_CHW` is for an input whose shape the prototxt does not state. Raises UsageError for an unknown output,
     UnsupportedError for layers out of scope, FormatError for layers that do not fit together, ModelError for weights
@@ -30,7 +30,7 @@ def lower(
     """
     wanted = net.outputs if outputs is None else tuple(_find(net, name) for name in outputs)
     if not wanted:
-        raise FormatError(net.source.path, "", "computes nothing but what needs labels; give a deploy prototxt")
+        raise FormatError(net.source.path, "", "everything that it computes needs labels; give a deploy prototxt")
     lowering = _Lowering(net, weights, image_shape_CHW)
     layers = [*_needed(net, wanted)]
     read = {*wanted, *(value for layer in layers for value in layer.reads)}
@@ -42,12 +42,12 @@ def lower(
     if weights:
         taken = {*lowering.renamed.values()}
         lowering.draft.notes.extend(_not_used(net, weights, taken))
-        lowering.draft.notes.extend(f"layer {new} has the weights of {old}" for new, old in lowering.renamed.items())
+        lowering.draft.notes.extend(f"layer {new} takes the weights of {old}" for new, old in lowering.renamed.items())
     return lowering.draft.finish([lowering.done[value] for value in wanted], "Caffe")
 
 
 def _find(net: Net, name: str) -> int:
-    """The value that a name stands for: a blob in the end, as in Caffe, or else what a layer makes first."""
+    """The value that a name stands for: the last value of a blob, as in Caffe, or else the first output of a layer."""
     layers = {layer.name: layer.makes[0] for layer in reversed(net.layers) if layer.makes}
     value = look_up(layers | net.blobs, name, "blob or layer", str(net.source.path))
     if value in net.left_out:
@@ -65,8 +65,8 @@ def _needed(net: Net, wanted: Sequence[int]) -> Iterator[Layer]:
 
 
 def _renamed(net: Net, weights: Weights) -> dict[str, str]:
-    """The last layer with weights, where only that is missing in the caffemodel, and the one that is there instead, if
-    its shape is the same: fine-tuning gives it another name."""
+    """Layer -> the layer of the caffemodel that has its weights. Fine-tuning renames the last layer; it is found if it
+    alone is missing in the caffemodel, and one layer of the same shape is left over there."""
     names = {layer.name for layer in net.layers}
     weighted = [layer for layer in net.layers if layer.type in ("InnerProduct", "Convolution")]
     missing = [layer for layer in weighted if layer.name not in weights.layers]
@@ -101,22 +101,22 @@ class _Lowering:
     def feed(self, value: int, feed: Feed, layers: Sequence[Layer]) -> None:
         try:
             shape = feed.shape[1:] if feed.shape else self.image_shape_CHW or self.stated_shape(value, feed, layers)
-            require(len(shape) <= MAX_AXES, f"an input of {len(shape)} axes")
+            require(len(shape) <= MAX_AXES, f"it has {len(shape)} axes")
             self.done[value] = self.draft.input(shape, feed.name)
         except GraphError as error:
-            raise feed.settings.error(f"input {brief(feed.name)}: {error}") from None
+            raise feed.settings.error(f"input {brief(feed.name)} is invalid: {error}") from None
 
     def stated_shape(self, value: int, feed: Feed, layers: Sequence[Layer]) -> Shape:
-        """The shape of images that come from a data layer: the size it cuts to, the channels of the first weights."""
+        """The shape of images from a data layer: the size to which it crops, and the channels of the first weights."""
         readers = [layer for layer in layers if value in layer.reads and layer.type == "Convolution"]
         size = stated_size(feed.settings)
         if not (size and readers and self.weights and readers[0].name in self.weights.layers):
             raise UsageError(
-                f"{self.net.source.path} does not state the shape of its input {brief(feed.name)}; say it with "
-                "--image-shape, for example 3x227x227, or give a deploy prototxt"
+                f"{self.net.source.path} does not state the shape of its input {brief(feed.name)}; give it with "
+                f"--image-shape, for example 3x227x227, or give a deploy prototxt"
             )
         weight = self.weights.layers[readers[0].name][0].array
-        require(weight.ndim >= 3, f"the weights of {readers[0]} have the shape {weight.shape}")
+        require(weight.ndim >= 3, f"the weights of {readers[0]} cannot have the shape {weight.shape}")
         return (weight.shape[-3] * readers[0].settings.message("convolution_param").get("group", 1), *size)
 
     def layer(self, layer: Layer) -> None:
@@ -130,18 +130,18 @@ class _Lowering:
         try:
             result = RULES[layer.type](call)
         except GraphError as error:
-            raise layer.settings.error(f"{layer}: {error}") from None
+            raise layer.settings.error(f"{layer} is invalid: {error}") from None
         except UnsupportedError as error:
-            raise layer.settings.unsupported(f"{layer}: {error}") from None
+            raise layer.settings.unsupported(f"{layer} is not supported: {error}") from None
         keys = (result,) if isinstance(result, str) else result
         if len(keys) != len(layer.makes):
-            raise layer.settings.error(f"{layer} has {len(layer.makes)} tops, it makes {len(keys)} blobs")
+            raise layer.settings.error(f"{layer} has {len(layer.makes)} tops, but computes {len(keys)} blobs")
         for key, value in zip(keys, layer.makes, strict=True):
             self.done[value] = key
             self.draft.label(key, layer.name)
 
     def name(self) -> None:
-        """Let blobs' names lead to what they hold in the end, and layers' names, where no blob has them, to theirs."""
+        """A blob's name is an alias of its last value; another layer name, of the layer's first output."""
         for name, value in self.net.blobs.items():
             if value in self.done:
                 self.draft.call(self.done[value], "", name)

@@ -1,4 +1,4 @@
-"""A prototxt as a network: the layers that count when images are classified, and how values flow between them.
+"""A prototxt as a network: the layers that matter for classification, and how values flow between them.
 
 A blob's name stands for several values, one after the other, since layers may write in place; here every value has a
 number of its own.
@@ -41,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Feed:
-    """What the network is fed: the blob's name, its shape with the batch where the file states it, and the layer (or
+    """An input of the network: the blob's name, its shape with the batch where the file states it, and the layer (or
     the whole net) that declares it."""
 
     name: str
@@ -51,10 +51,10 @@ class Feed:
 
 @dataclass(frozen=True)
 class Net:
-    """`layers` in the order of computation. `blobs` leads from names to the values they stand for in the end.
+    """`layers` in the order of computation.
 
-    `outputs` are the values that nobody reads; `left_out` those that need labels, such as losses, and what is made of
-    them.
+    `blobs`: names -> the values that they stand for in the end. `outputs`: the values that no layer reads. `left_out`:
+    those that need labels, such as losses, and what is computed from them.
     """
 
     source: Prototxt
@@ -91,7 +91,7 @@ def read_net(data: bytes, path: object) -> Net:
 def _layers(net: Message) -> Iterator[Layer]:
     if "layer" in net and "layers" in net:
         first = net.all("layers")[0]
-        raise first.error("a net is written in `layers` (V1) or in `layer`; this one has both")
+        raise first.error("the net has both `layers` (V1) and `layer`; write all of them as `layer`")
     yield from map(_v1_layer, net.all("layers"))
     for layer in net.all("layer"):
         params = layer.all("param")
@@ -105,7 +105,8 @@ def _layers(net: Message) -> Iterator[Layer]:
 def _v1_layer(layer: Message) -> Layer:
     if "layer" in layer:
         raise layer.unsupported(
-            "a layer in Caffe's oldest syntax (V0); upgrade the file with Caffe's tool upgrade_net_proto_text"
+            "the layer is written in Caffe's oldest syntax (V0); upgrade the file with Caffe's tool "
+            "upgrade_net_proto_text"
         )
     word = layer.get("type", "NONE")
     return Layer(
@@ -115,16 +116,16 @@ def _v1_layer(layer: Message) -> Layer:
 
 
 def _is_included(layer: Message, meets: Callable[[Message], bool]) -> bool:
-    """Whether the layer takes part, given what tells of a rule whether the net's state meets it."""
+    """Whether the layer takes part, given the function that tells whether a rule applies to the net's state."""
     if layer.all("include") and layer.all("exclude"):
-        raise layer.error("a layer has rules to include or to exclude it; this one has both")
+        raise layer.error("the layer has both include and exclude rules, of which Caffe permits one kind")
     if layer.all("include"):
         return any(map(meets, layer.all("include")))
     return not any(map(meets, layer.all("exclude")))
 
 
 def _meets(rule: Message, level: int, stages: frozenset[str]) -> bool:
-    """Whether a net in phase TEST, of this level and these stages, is what the rule is for."""
+    """Whether the rule applies to a net in phase TEST, of this level and these stages."""
     return (
         rule.get("phase", "TEST") == "TEST"
         and rule.get("min_level", level) <= level <= rule.get("max_level", level)
@@ -134,7 +135,7 @@ def _meets(rule: Message, level: int, stages: frozenset[str]) -> bool:
 
 
 def _inputs(net: Message) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """The inputs that a net declares by itself, without a layer, and their shapes with the batch, if it states them."""
+    """The inputs that a net declares without a layer, and their shapes with the batch, where it states them."""
     names, dims = net.all("input"), net.all("input_dim")
     shapes: list[Any] = [tuple(shape.all("dim")) for shape in net.all("input_shape")]
     shapes = shapes or [tuple(dims[at : at + 4]) for at in range(0, len(dims), 4)] or [None] * len(names)
@@ -151,7 +152,7 @@ class _Wiring:
     """Numbers the values, layer by layer."""
 
     source: Prototxt
-    current: dict[str, int] = field(default_factory=dict)  # name of a blob -> the value that it stands for now
+    current: dict[str, int] = field(default_factory=dict)  # a blob's name -> the value that it stands for now
     values: int = 0
     feeds: dict[int, Feed] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
@@ -162,7 +163,7 @@ class _Wiring:
     def make(self, name: str, settings: Message, in_place: bool = False) -> int:
         """A new value, which `name` stands for from now on."""
         if name in self.current and not in_place:
-            raise settings.error(f"the blob {brief(name)} is made twice, by layers that do not work in place")
+            raise settings.error(f"the blob {brief(name)} is computed twice, by layers that do not work in place")
         self.current[name] = self.values
         self.values += 1
         return self.values - 1
@@ -191,12 +192,12 @@ class _Wiring:
         if name not in self.current:
             known = ", ".join(map(brief, [*self.current][-3:])) or "nothing"
             raise layer.settings.error(
-                f"{layer} reads {brief(name)}, which nothing before it makes in phase TEST; there is {known}"
+                f"{layer} reads {brief(name)}, which no earlier layer computes in phase TEST; known are {known}"
             )
         return self.current[name]
 
     def data(self, layer: Layer) -> None:
-        """The first blob of a data layer is the image, the others are labels; an Input's are all inputs."""
+        """A data layer's first blob is the image, the others are labels; all blobs of an Input layer are inputs."""
         shapes = _data_shapes(layer)
         for index, top in enumerate(layer.tops):
             value = self.make(top, layer.settings)
@@ -212,7 +213,9 @@ class _Wiring:
         unknown = chain.from_iterable(message.unknown_fields() for message in messages)
         notes = [f"{words}; it is ignored" for words in islice(unknown, 5)]
         if self.left_out_layers:
-            notes.append(f"left out, since they need labels: {', '.join(map(legible, self.left_out_layers[:20]))}")
+            notes.append(
+                f"layers left out, since they need labels: {', '.join(map(legible, self.left_out_layers[:20]))}"
+            )
         outputs = tuple(value for value in made if value not in self.read)
         return Net(
             self.source, tuple(self.layers), self.feeds, self.current, outputs,

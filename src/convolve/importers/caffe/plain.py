@@ -43,7 +43,7 @@ def _exp(call: Call) -> str:
     """base ^ (shift + scale * x); a base of -1 is e."""
     settings = call.settings("exp_param")
     base = settings.get("base", -1.0)
-    require(base == -1 or base > 0, f"a power of the base {base}")
+    require(base == -1 or base > 0, f"its base is {base}")
     inner = 1.0 if base == -1 else log(base)
     x = _affine(call, call.operand(), inner * settings.get("scale", 1.0), inner * settings.get("shift", 0.0))
     return call.add("exp", x)
@@ -53,7 +53,9 @@ def _eltwise(call: Call) -> str:
     settings = call.settings("eltwise_param")
     operation, factors = settings.get("operation", "SUM"), settings.all("coeff")
     shapes = {call.draft.shape(key) for key in call.operands}
-    require(len(call.operands) >= 2 and len(shapes) == 1, f"{operation} of shapes {shapes or 'nothing'}")
+    require(
+        len(call.operands) >= 2 and len(shapes) == 1, f"{operation} does not fit the shapes {shapes or 'of nothing'}"
+    )
     require(not factors or (operation == "SUM" and len(factors) == len(call.operands)), f"{len(factors)} coefficients")
     values = list(call.operands)
     if factors:
@@ -72,7 +74,7 @@ def _softmax(call: Call) -> str:
 
 def _clip(call: Call) -> str:
     settings = call.settings("clip_param")
-    require("min" in settings and "max" in settings, "a Clip without min or max")
+    require("min" in settings and "max" in settings, "Clip needs min and max")
     return call.add("clamp", call.operand(), low=settings.get("min", 0.0), high=settings.get("max", 0.0))
 
 
@@ -88,7 +90,9 @@ def _threshold(call: Call) -> str:
 def _axpy(call: Call) -> str:
     """a x + y, with one number of a for each map of x."""
     factor, x, y = call.shape(0), call.shape(1), call.shape(2)
-    require(len(x) == 3 and x == y and prod(factor) == x[0] == factor[0], f"{factor} times {x} plus {y}")
+    require(
+        len(x) == 3 and x == y and prod(factor) == x[0] == factor[0], f"{factor} times {x} plus {y} do not fit together"
+    )
     scaled = call.add("multiply", call.operand(1), call.reshaped(call.operand(0), (x[0], 1, 1)))
     return call.add("add", scaled, call.operand(2))
 
@@ -109,7 +113,7 @@ def _mvn(call: Call) -> str:
 
 
 def _reduction(call: Call) -> str:
-    """Over the axis and all behind it."""
+    """A reduction over the axis and all behind it."""
     settings, rank = call.settings("reduction_param"), len(call.shape())
     axes, x = tuple(range(call.axis(settings.get("axis", 0), rank), rank)), call.operand()
     operation = settings.get("operation", "SUM")
@@ -122,7 +126,7 @@ def _reduction(call: Call) -> str:
 
 
 def _arg_max(call: Call) -> str:
-    """The places of the largest numbers along an axis, or these; without an axis, of a whole sample."""
+    """The indices of the largest values (or, with out_max_val, these) along an axis, or else in a sample."""
     settings = call.settings("argmax_param")
     k, values = settings.get("top_k", 1), settings.get("out_max_val", False)
     if "axis" in settings:
@@ -150,9 +154,9 @@ def _slice(call: Call) -> tuple[str, ...]:
     axis = call.axis(settings.get("slice_dim", settings.get("axis", 1)), len(shape))
     points = settings.all("slice_point")
     if not points:
-        require(count >= 1 and shape[axis] % count == 0, f"{shape[axis]} cells in {count} equal slices")
+        require(count >= 1 and shape[axis] % count == 0, f"{shape[axis]} cells cannot be cut into {count} equal slices")
         points = list(range(shape[axis] // count, shape[axis], shape[axis] // count))
-    require(len(points) == count - 1, f"{len(points)} places to cut for {count} slices")
+    require(len(points) == count - 1, f"{len(points)} slice points for {count} slices")
     edges = zip([0, *points], [*points, shape[axis]], strict=True)
     return tuple(call.add("slice", call.operand(), axis=axis, begin=begin, end=end, step=1) for begin, end in edges)
 
@@ -163,7 +167,7 @@ def _crop(call: Call) -> str:
     start = call.axis(settings.get("axis", 2), len(wanted))
     offsets = settings.all("offset") or [0]
     cropped = len(wanted) - start
-    require(len(call.shape()) == len(wanted), f"shape {call.shape()} cut to {wanted}")
+    require(len(call.shape()) == len(wanted), f"shape {call.shape()} cannot be cropped to {wanted}")
     require(len(offsets) in (1, cropped), f"{len(offsets)} offsets for {cropped} axes")
     for axis, begin in enumerate(offsets * (cropped // len(offsets)), start):
         x = call.add("slice", x, axis=axis, begin=begin, end=begin + wanted[axis], step=1)
@@ -173,12 +177,12 @@ def _crop(call: Call) -> str:
 def _flatten(call: Call) -> str:
     settings, shape = call.settings("flatten_param"), call.shape()
     start, end = (call.axis(settings.get(name, last), len(shape)) for name, last in (("axis", 1), ("end_axis", -1)))
-    require(start <= end, f"axes {start + 1} to {end + 1} in one")
+    require(start <= end, f"axes {start + 1} to {end + 1} cannot be flattened")
     return call.reshaped(call.operand(), (*shape[:start], prod(shape[start : end + 1]), *shape[end + 1 :]))
 
 
 def _reshape(call: Call) -> str:
-    """The axes [axis, axis + num_axes) become `shape`: 0 keeps the size that is there, -1 is what is left."""
+    """The axes [axis, axis + num_axes) become `shape`: 0 keeps a size, -1 is inferred."""
     settings = call.settings("reshape_param")
     whole = (call.batch, *call.shape())
     axis, count = settings.get("axis", 0), settings.get("num_axes", -1)
@@ -211,7 +215,7 @@ def _tile(call: Call) -> str:
 
 def _shuffle_channel(call: Call) -> str:
     (channels, *rest), groups = call.shape(), call.settings("shuffle_channel_param").get("group", 1)
-    require(groups >= 1 and channels % groups == 0, f"{channels} channels in {groups} groups")
+    require(groups >= 1 and channels % groups == 0, f"{channels} channels cannot be split into {groups} groups")
     apart = call.reshaped(call.operand(), (groups, channels // groups, *rest))
     order = (1, 0, *range(2, len(rest) + 2))
     return call.reshaped(call.add("transpose", apart, order=order), call.shape())

@@ -1,4 +1,4 @@
-"""What the fields of a prototxt are called and hold; `schema.txt` is the table."""
+"""The names and types of a prototxt's fields; `schema.txt` is the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Schema(NamedTuple):
-    """The words of each enum, the fields of each message with their kinds, and what V1 layer types are called today."""
+    """The values of each enum, the fields of each message with their types, and today's names of V1 layer types."""
 
     enums: dict[str, list[str]]
     messages: dict[str, dict[str, str]]
@@ -43,7 +43,7 @@ def schema() -> Schema:
 
 @dataclass(frozen=True)
 class Message:
-    """A block with the values of its fields, checked; `unknown` are the fields that the schema does not have."""
+    """A block with the values of its fields, checked; `unknown` has the fields that the schema lacks."""
 
     source: Prototxt
     kind: str
@@ -61,7 +61,7 @@ class Message:
         return UnsupportedError(f"{self.source.path}: {self.source.place(self.offset)}: {what}")
 
     def get(self, name: str, default: T) -> T:
-        """The value of a field that stands once; it has the type of `default`."""
+        """The value of a field that occurs once, of the type of `default`."""
         value: T = self.values.get(name, [default])[0]
         return value
 
@@ -69,20 +69,20 @@ class Message:
         return self.values.get(name, [])
 
     def message(self, name: str) -> Message:
-        """The block `name`; an empty one where it is left out."""
+        """The block `name`; an empty one if it is absent."""
         kind = schema().messages[self.kind][name].rstrip("*")
         found: Message = self.values.get(name, [Message(self.source, kind, self.offset)])[0]
         return found
 
     def unknown_fields(self) -> Iterable[str]:
-        """A sentence for each."""
+        """One sentence for each unknown field."""
         for entry in self.unknown:
             known = unknown_name("field", legible(entry.name), schema().messages[self.kind])
             yield f"{self.source.place(entry.offset)}: {known}"
 
 
 def read_message(source: Prototxt, block: Block, kind: str) -> Message:
-    """`block` as the schema's message `kind`. Raises FormatError where a field holds what it cannot."""
+    """`block` as the schema's message `kind`. Raises FormatError for a value that a field cannot have."""
     values: dict[str, list[Any]] = {}
     unknown = []
     for entry in block.fields:
@@ -91,7 +91,7 @@ def read_message(source: Prototxt, block: Block, kind: str) -> Message:
             unknown.append(entry)
             continue
         if entry.name in values and not wanted.endswith("*") and wanted != "-":
-            raise source.error(entry.offset, f"{entry.name} stands twice")
+            raise source.error(entry.offset, f"{entry.name} is given twice")
         values.setdefault(entry.name, []).append(_value(source, entry, wanted.rstrip("*")))
     return Message(source, kind, block.offset, values, tuple(unknown))
 
@@ -122,7 +122,7 @@ _FLAGS = {"true": True, "True": True, "t": True, "1": True, "false": False, "Fal
 
 
 def _scalar(value: Scalar, kind: str) -> Any:
-    """The value as one of `kind`; None where it is none."""
+    """The value as one of `kind`; None if it is not one."""
     if kind == "text":
         return value.text if value.kind == "text" else None
     if kind == "bool":

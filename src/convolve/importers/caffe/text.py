@@ -7,7 +7,7 @@
     value    =  word  |  number  |  text { text }
     text     =  "..." or '...' on one line, with C's escapes; a comment runs from # to the end of its line
 
-Numbers are finite: what Caffe computes from `inf` and `nan` is of no use to anybody.
+Numbers are finite: no network computes anything useful from `inf` and `nan`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CLOSING = {"{": "}", "<": ">"}
 
 @dataclass(frozen=True)
 class Prototxt:
-    """A file's text; places in it are offsets until somebody wants to read them."""
+    """A file's text. Places in it are offsets, of which `place` makes line and column."""
 
     path: object
     text: str
@@ -81,14 +81,16 @@ class Entry:
 
 
 def decode(data: bytes, path: object) -> Prototxt:
-    """The text of a file. Raises FormatError for what is no text."""
+    """The text of a file. Raises FormatError if it is not text."""
     if len(data) > MAX_CHARACTERS:
-        raise FormatError(path, "", f"more than {MAX_CHARACTERS} bytes: no prototxt; give net.prototxt+net.caffemodel")
+        raise FormatError(
+            path, "", f"more than {MAX_CHARACTERS} bytes, too many for a prototxt; give net.prototxt+net.caffemodel"
+        )
     try:
         return Prototxt(path, data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         way_out = "give net.prototxt+net.caffemodel, in this order"
-        raise FormatError(path, f"byte {error.start}", f"no text; {way_out}") from None
+        raise FormatError(path, f"byte {error.start}", f"this is not text; {way_out}") from None
 
 
 def parse(source: Prototxt) -> Block:
@@ -98,7 +100,7 @@ def parse(source: Prototxt) -> Block:
 
 
 class _Parser:
-    """`kind`, `word` and `start` are the token that comes next; at the end of the file, "" and its length."""
+    """`kind`, `word` and `start` are the next token; at the end of the file, "" and the file's length."""
 
     def __init__(self, source: Prototxt) -> None:
         self.source = source
@@ -118,18 +120,18 @@ class _Parser:
             return
         token = _TOKEN.match(text, self.start)
         if token is None:
-            raise self.error(f"{brief(text[self.start])} begins nothing that a prototxt can hold")
+            raise self.error(f"unexpected character {brief(text[self.start])}")
         self.kind, self.word, self._behind = str(token.lastgroup), token.group(), token.end()
 
     def take(self, mark: str) -> bool:
-        """Whether `mark` comes next; it is left behind."""
+        """Whether `mark` comes next; if so, it is skipped."""
         found = self.word == mark
         if found:
             self.advance()
         return found
 
     def message(self, closing: str, opened: int, depth: int) -> Iterator[Entry]:
-        """The fields up to `closing`, which is left behind; an empty one is the end of the file."""
+        """The fields up to `closing`, which is skipped; an empty `closing` means the end of the file."""
         while self.word != closing:
             if not self.kind:
                 raise self.source.error(opened, f"this block is not closed: {closing!r} is missing")
@@ -171,7 +173,7 @@ class _Parser:
         kind, word, offset = self.kind, self.word, self.start
         if word in _CLOSING:
             if depth == MAX_DEPTH:
-                raise self.error(f"blocks nested more than {MAX_DEPTH} deep")
+                raise self.error(f"blocks are nested more than {MAX_DEPTH} deep")
             self.advance()
             return Block(tuple(self.message(_CLOSING[word], offset, depth + 1)), offset)
         if kind not in ("word", "number", "text"):

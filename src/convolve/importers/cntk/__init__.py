@@ -15,14 +15,14 @@ from convolve.importers.loader import Imported, PreprocessOverrides, read_bytes
 
 __all__ = ["LearnerState", "TrainerState", "is_cntk", "parse", "read", "read_checkpoint", "read_whole", "recognizes"]
 
-# A protobuf Dictionary: its version, then the first map entry, which begins with its key. ONNX has a text there.
+# A protobuf Dictionary: its version, then its first map entry, which begins with its key. ONNX has a string there.
 _V2_HEAD = re.compile(rb"(\x08[\x80-\xff]{0,9}[\x00-\x7f])?\x12[\x80-\xff]{0,9}[\x00-\x7f]\x0a", re.DOTALL)
 _HEAD_BYTES = 32
 _ONNX_HEAD = re.compile(rb"\x08[\x01-\x20]([\x12\x3a\x42\x1a\x22])", re.DOTALL)
 
 
 def is_cntk(head: bytes) -> bool:
-    """Whether a file that begins with `head` (16 bytes are enough) is CNTK's."""
+    """Whether a file that begins with `head` (16 bytes are enough) is a file of CNTK."""
     return head.startswith((v1.MAGIC, v2.SPLIT_MAGIC)) or bool(_V2_HEAD.match(head))
 
 
@@ -54,9 +54,8 @@ def read_whole(path: Path) -> tuple[Graph, Mapping[str, Sequence[str]]]:
 def parse(
     data: bytes, path: object, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None
 ) -> Graph:
-    """The network in the bytes of a file; `path` is for messages. `outputs` picks values, inner ones too, by the names
-    that the file uses; without it, the model's own outputs are taken. `image_shape_CHW` settles sizes that the file
-    leaves free."""
+    """The network in a file's bytes; `path` is for messages. `outputs`: values, inner ones too, by the names in the
+    file; without it, the model's own outputs. `image_shape_CHW`: the sizes that the file leaves open."""
     if data.startswith(v1.MAGIC):
         return lower(v1.read(data, path), outputs)
     if is_cntk(data[:_HEAD_BYTES]):

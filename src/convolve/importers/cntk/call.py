@@ -1,4 +1,4 @@
-"""What a lowering rule gets to see of one CNTK function, and how it turns CNTK's axes into ours."""
+"""What a lowering rule sees of one CNTK function, and how CNTK's axes become ours."""
 
 from dataclasses import dataclass
 
@@ -25,7 +25,9 @@ def static_axis(axis: Axis, rank: int) -> int:
     """A CNTK axis (0 is the fastest, -1 the slowest) -> ours, 0 .. rank - 1 (0 is the slowest)."""
     index = axis.index + rank if axis.index < 0 else axis.index
     if index >= ALL_AXES:
-        raise UnsupportedError(f"works along the axis {legible(axis.name) or axis.index}, which is no axis of a sample")
+        raise UnsupportedError(
+            f"it works along the axis {legible(axis.name) or axis.index}, which is not an axis of one sample"
+        )
     if not 0 <= index < rank:
         raise GraphError(f"axis {axis.index} of a value with {rank} axes")
     return rank - 1 - index
@@ -38,7 +40,7 @@ def static_axes(axes: list[Axis], rank: int) -> tuple[int, ...]:
 
 
 def axis_position(axis: Axis, rank: int) -> int:
-    """A place between CNTK axes: 0 before the fastest, `rank` behind the slowest."""
+    """A position between CNTK axes: 0 before the fastest, `rank` behind the slowest."""
     if axis.index == END_AXIS:
         return rank
     position = axis.index + rank if axis.index < 0 else axis.index

@@ -1,4 +1,4 @@
-"""Trainer checkpoints of CNTK v2 (.ckp): how far a training was, its learning rates, and the state of its learners.
+"""Trainer checkpoints of CNTK v2 (.ckp): how far a training had come, its learning rates, the state of its learners.
 
 The weights are in the model file beside it. Momentum schedules and regularization are stored nowhere.
 """
@@ -17,11 +17,11 @@ from convolve.importers.loader import read_bytes
 
 @dataclass(frozen=True, eq=False)
 class LearnerState:
-    """`learning_rates` are (sample from which it holds, rate); a rate is meant for `reference_batch_size` samples, and
-    where that is 0 for the mean gradient of whatever batch comes.
+    """The state of one learner.
 
-    `smoothed_gradients` follow the learner's parameters in their order, the slowest axis first; for momentum SGD they
-    are velocities that contain the learning rate already.
+    `learning_rates`: (sample from which on, rate); a rate is for `reference_batch_size` samples or, where that is 0,
+    for the mean gradient of a batch of any size. `smoothed_gradients`: in the order of the learner's parameters, the
+    slowest axis first; for momentum SGD they are velocities that contain the learning rate already.
     """
 
     samples_seen: int
@@ -48,18 +48,19 @@ def read_checkpoint(path: str | Path) -> TrainerState:
     """The state in a .ckp file. Raises FormatError with the byte where it is damaged."""
     top = read_top(read_bytes(path), path)
     if "Learners" not in top.values:
-        raise FormatError(path, "byte 0", "this is no trainer's checkpoint: it has no learners")
+        raise FormatError(path, "byte 0", "this is not a trainer's checkpoint: it has no learners")
     external = top.get("ExternalState", Record, Record(path, 0))
     return TrainerState(tuple(map(_learner, top.list("Learners", Record))), _plain(external))
 
 
 def _learner(record: Record) -> LearnerState:
-    if not record.values:  # a program's own learner
+    if not record.values:  # a learner that the program defines
         return LearnerState(0, 0, 0, (), period_samples=0, reference_batch_size=0, smoothed_gradients=())
     version = record.get("version", int)
     if version < 3:
         raise UnsupportedError(
-            f"{record.path}: byte {record.offset}: a learner's state of version {version}; 3 is read"
+            f"{record.path}: byte {record.offset}: a learner's state has version {version}; convolve reads versions "
+            f"from 3 on"
         )
     schedule = record.get("learnig_rate_schedule", Record)
     rates = schedule.get("schedule", Record)
@@ -80,12 +81,12 @@ def _learner(record: Record) -> LearnerState:
 
 def _sample(rates: Record, key: str) -> int:
     if not (key.isascii() and key.isdigit() and len(key) < 20):
-        raise rates.error(f"a learning rate from sample {brief(key)} on")
+        raise rates.error(f"a learning rate begins at sample {brief(key)}, which is not a number")
     return int(key)
 
 
 def _plain(value: Any) -> Any:
-    """Records as dicts, lists with what they hold."""
+    """Records as dicts, lists with all that they contain."""
     if isinstance(value, Record):
         return {key: _plain(item) for key, item in value.values.items()}
     return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -20,7 +20,7 @@ from convolve.importers.cntk.plain import Rule
 
 @dataclass(frozen=True)
 class _Axis:
-    """What the file says of a window along one axis. `output` 0 leaves the size of the result to the rest."""
+    """What the file says about a window along one axis. `output` is the result's size, or 0."""
 
     window: int
     stride: int
@@ -36,10 +36,10 @@ class _Axis:
         return (self.window - 1) * self.dilation + 1
 
     def over(self, size: int, ceil: bool = False) -> tuple[int, int]:
-        """(lower, upper): the padding with which windows fit over `size` cells exactly; negative, it cuts cells off.
+        """(lower, upper): the padding with which the windows fit `size` cells exactly; negative padding crops.
 
-        The upper one is what the last window needs: cells that "ceil" makes a window reach beyond the image count as
-        padding, and cells that no window reaches are left out. Automatic padding is not TensorFlow's "same": it
+        The upper padding is what the last window needs: cells beyond the image that a window reaches because of "ceil"
+        are padding, and cells that no window reaches are left out. Automatic padding is not TensorFlow's "same": it
         centers the windows on the image, so that with a stride of 4 and a window of 1 the first one reads cell 1 of
         8, not cell 0.
         """
@@ -76,7 +76,7 @@ def _axes(call: Call, window: Shape, rank: int) -> list[_Axis]:
 
 
 def _completed(values: Sequence[Any], window_rank: int, rank: int, fill: Any) -> list[Any]:
-    """`rank` values from fewer: the last one serves the rest of the window's axes, `fill` those beyond."""
+    """`rank` values from fewer: the last one is repeated for the window's axes, `fill` for those beyond."""
     require(1 <= len(values) <= rank, f"{len(values)} values for {rank} axes")
     repeated = [*values, *[values[-1]] * (window_rank - len(values))]
     return [*repeated, *[fill] * (rank - len(repeated))]
@@ -96,7 +96,7 @@ def _geometry(axes: list[_Axis], sizes: Sequence[int], ceil: bool = False) -> di
 
 def _require_planes(call: Call) -> None:
     if call.attributes.get("imageLayout", int, 1) != 1:
-        raise UnsupportedError("images stored pixel by pixel (HWC), as CNTK did before cuDNN")
+        raise UnsupportedError("its images are stored as (H, W, C), as CNTK did before cuDNN")
 
 
 def _convolution(call: Call) -> str:
@@ -104,11 +104,11 @@ def _convolution(call: Call) -> str:
     weight, x = call.operand(0), call.operand(1)
     shape, weight_shape = call.shape(1), call.shape(0)
     if call.attributes.get("sequential", bool, False):
-        raise UnsupportedError("a convolution over a sequence")
+        raise UnsupportedError("it convolves along a sequence")
     call.refuse_batched(range(1), "weights of a convolution")
     if not all(call.attributes.items("sharing", bool, [True])):
-        raise UnsupportedError("a convolution whose weights are not shared between places (sharing=false)")
-    require(len(shape) >= 2, f"a convolution over shape {shape}")
+        raise UnsupportedError("its weights are not shared between places (sharing=false)")
+    require(len(shape) >= 2, f"it cannot convolve shape {shape}")
     channels, *spatial = _axes(call, _kernel(call), len(shape))
     if call.attributes.get("transpose", bool, False):
         return _transposed(call, channels, spatial)
@@ -117,19 +117,22 @@ def _convolution(call: Call) -> str:
         _require_all_channels(channels, shape[0])
     window = (channels.window, *(axis.window for axis in spatial))
     maps = prod(weight_shape) // prod(window)
-    require(maps * prod(window) == prod(weight_shape), f"a weight of shape {weight_shape} for a kernel of {window}")
+    require(
+        maps * prod(window) == prod(weight_shape),
+        f"the weight of shape {weight_shape} does not fit the kernel {window}",
+    )
     dilation = tuple(axis.dilation for axis in spatial)
     weight = call.reshaped(weight, (maps, *window))
     return call.add("convolution", x, weight, groups=groups, dilation=dilation, **_geometry(spatial, shape[1:]))
 
 
 def _kernel(call: Call) -> Shape:
-    """The kernel, fastest axis first. v1's 2-D convolutions leave the depth out, a 0 what CNTK was to find itself."""
+    """The kernel, fastest axis first. 2-D convolutions of v1 leave out the depth; a 0 is what CNTK was to infer."""
     kernel = call.attributes.get("kernelShape", tuple, call.shape(0)[:0:-1])
     if call.attributes.get("wholeDepth", bool, False) and len(kernel) == 2:
         kernel = (*kernel, call.shape(1)[0])
     weight = call.shape(0)[::-1]
-    require(all(kernel) or len(kernel) < len(weight), f"a kernel of {kernel} for a weight of shape {weight}")
+    require(all(kernel) or len(kernel) < len(weight), f"the kernel {kernel} does not fit the weight of shape {weight}")
     return tuple(size or weight[axis] for axis, size in enumerate(kernel))
 
 
@@ -138,7 +141,7 @@ def _require_all_channels(axis: _Axis, channels: int) -> None:
     slides = channels + lower + upper > axis.reach
     if axis.window != channels or slides or lower:
         raise UnsupportedError(
-            f"a kernel that reads {axis.window} of {channels} channels; either it slides over the channels, or it is a "
+            f"its kernel reads {axis.window} of {channels} channels; either it slides over the channels, or it is a "
             "grouped convolution from a v1 file, which does not hold the number of groups"
         )
 
@@ -146,15 +149,15 @@ def _require_all_channels(axis: _Axis, channels: int) -> None:
 def _transposed(call: Call, channels: _Axis, spatial: list[_Axis]) -> str:
     """The adjoint of the convolution that leads from the output back to the input."""
     if call.attributes.get("groups", int, 1) != 1:
-        raise UnsupportedError("a transposed convolution in groups")
+        raise UnsupportedError("it is a transposed convolution with groups")
     shape = call.shape(1)
     window = (channels.window, *(axis.window for axis in spatial))
     lower, output = [], []
     for axis, size in zip(spatial, shape[1:], strict=True):
-        # CNTK leaves dilation out of the size that it infers.
+        # CNTK ignores dilation in the size that it infers.
         full = (size - 1) * axis.stride + (1 if axis.auto else axis.window - axis.lower - axis.upper)
         output.append(axis.output or full)
-        require(output[-1] >= 1, f"a transposed convolution to {output[-1]} cells")
+        require(output[-1] >= 1, f"its output has {output[-1]} cells")
         lower.append(axis.over(output[-1])[0] if axis.auto else axis.lower)
     weight = call.reshaped(call.operand(0), (shape[0], *window))
     return call.add(
@@ -178,10 +181,10 @@ def _pool(call: Call) -> str:
 
 
 def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attributes: Any) -> str:
-    """A pooling of (C, ...) values. A window that reaches over the channels gets a channel axis of 1 in front."""
+    """A pooling of (C, ...) values. A window that extends over the channels gets a channel axis of size 1 in front."""
     image = call.shape(len(call.operands) - 1)
     window = call.attributes.get(window_name, tuple)
-    if -2 in window:  # written before CNTK knew the size of the image: all of it
+    if -2 in window:  # written before CNTK knew the image's size: the whole image
         window = image[:0:-1]
     axes = _axes(call, window, len(image))
     flat = (axes[0].window, axes[0].stride) != (1, 1)
@@ -194,7 +197,7 @@ def _over_windows(call: Call, op: str, window_name: str, ceil: bool, **attribute
 
 def _roi_pool(call: Call) -> str:
     if "spatialScale" not in call.attributes:
-        raise UnsupportedError("regions of interest in the relative coordinates of CNTK before 2.2")
+        raise UnsupportedError("its regions of interest have the relative coordinates of CNTK before 2.2")
     output = call.attributes.get("roiOutputShape", tuple)[::-1]
     kind = call.attributes.get("poolingType", int, 0)
     require(kind in (0, 1), f"pooling type {kind}")
@@ -206,7 +209,7 @@ def _roi_pool(call: Call) -> str:
 
 
 def _times(call: Call) -> str:
-    """W x: the operands come weight first. Of the weight's axes the `outputRank` fastest are the result's."""
+    """W x: the first operand is the weight. The `outputRank` fastest axes of the weight are the result's."""
     weight, x = call.operand(0), call.operand(1)
     contracted = len(call.shape(0)) - call.attributes.get("outputRank", int, 1)
     require(
@@ -216,14 +219,14 @@ def _times(call: Call) -> str:
     matrix, image = call.shape(0), call.shape(1)
     may_flatten = call.attributes.get("flattenInput", bool, False)
     if may_flatten and contracted == 1 and image[-1:] != matrix[:1] == (prod(image),):
-        x = call.reshaped(x, matrix[:1])  # v1 networks feed images to matrices as they are
+        x = call.reshaped(x, matrix[:1])  # v1 networks multiply images with matrices without a reshape
     return call.add("linear", x, weight, contracted=contracted, transposed=False)
 
 
 def _transpose_times(call: Call) -> str:
-    """A^T x. A vector is a matrix of one column; criteria take the product of two such, labels and logits."""
+    """A^T x. A vector is a matrix of one column; criteria multiply two vectors, labels and logits."""
     rank, matrix = call.attributes.get("outputRank", int, 1), call.shape(0)
-    require(len(matrix) in (1, 2) and rank == 1, f"a transposed matrix of shape {matrix} with output rank {rank}")
+    require(len(matrix) in (1, 2) and rank == 1, f"it cannot transpose shape {matrix} with output rank {rank}")
     if matrix == call.shape(1) and len(matrix) == 1:
         return call.add("reduce_sum", call.add("multiply", *call.operands), axes=(0,), keep_dims=True)
     weight = call.reshaped(call.operand(0), (1, *matrix)) if len(matrix) == 1 else call.operand(0)
@@ -247,10 +250,10 @@ def _batch_normalization(call: Call) -> str:
 
 
 def _variance(call: Call, epsilon: float) -> str:
-    """From the inverse deviation that old files hold, as CNTK finds it: by adding epsilon once more."""
+    """The variance from old files' inverse standard deviation; like CNTK, this adds epsilon once more."""
     inverse = call.draft.array(call.operand(4))
     if inverse is None:
-        raise UnsupportedError("batch normalization by statistics that are computed")
+        raise UnsupportedError("its statistics are computed, not stored")
     with np.errstate(divide="ignore"):
         return call.constant(1 / inverse**2 + inverse.dtype.type(epsilon))
 

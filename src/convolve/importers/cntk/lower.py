@@ -21,12 +21,10 @@ RULES: dict[str, Rule] = {**PLAIN_RULES, **LAYER_RULES}
 def lower(
     model: CntkModel, outputs: Sequence[str] | None = None, image_shape_CHW: tuple[int, ...] | None = None
 ) -> Graph:
-    """The graph that computes `outputs`, called by name or by uid; without them, the model's own outputs.
+    """The graph that computes `outputs`, names or uids; without them, the model's own outputs.
 
-    `image_shape_CHW` settles the sizes that an input leaves free.
-
-    Raises UsageError for an unknown output, UnsupportedError for an operator out of scope, FormatError for nodes that
-    do not fit together.
+    `image_shape_CHW` has the sizes that an input leaves open. Raises UsageError for an unknown output, UnsupportedError
+    for an operator out of scope, FormatError for nodes that do not fit together.
     """
     wanted = model.outputs if outputs is None else tuple(_find(model, name) for name in outputs)
     lowering = _Lowering(model, image_shape_CHW)
@@ -44,7 +42,7 @@ def lower_whole(model: CntkModel) -> Graph:
 
 
 def _find(model: CntkModel, name: str) -> str:
-    """The uid that the author's `name`, or a uid, stands for."""
+    """The uid of the value that the author's `name`, or a uid, stands for."""
     known: dict[str, set[str]] = {}
     named = [(function.name, uid) for uid, function in model.functions.items() if function.name]
     for word, uid in (*named, *((uid, uid) for uid in (*model.functions, *model.aliases)), *model.names):
@@ -67,7 +65,7 @@ class _Lowering:
             self.block_names.setdefault(model.resolve(uid), []).append(name)
 
     def value(self, wanted: str) -> str:
-        """The key of a value, after all that it needs. The stack is ours: a model may be deeper than Python's."""
+        """The key of a value, after all that it needs. Our own stack: a model may be deeper than Python's."""
         wanted = self.model.resolve(wanted)
         stack, opened = [wanted], set()
         while stack:
@@ -78,11 +76,11 @@ class _Lowering:
                 stack.pop()
                 continue
             function = self.model.functions[uid]
-            rule = self.rule(function)  # before its operands: a recurrent network is refused as such, not as a loop
+            rule = self.rule(function)  # before its operands, so that a recurrent network is not reported as a loop
             operands = [self.model.resolve(name, function.offset) for name in function.inputs]
             missing = [name for name in operands if name not in self.done]
             if missing and uid in opened:
-                raise self.misfit(function, "its operands lead back to itself")
+                raise self.misfit(function, "it depends on its own result")
             opened.add(uid)
             stack += missing
             if not missing:
@@ -93,7 +91,7 @@ class _Lowering:
         if function.op not in RULES:
             raise UnsupportedError(
                 f"{self.model.path}: node {function}: the operator {function.op} is not supported; "
-                "choose outputs that do not need it"
+                "choose an --output that does not need it"
             )
         return RULES[function.op]
 
@@ -116,9 +114,11 @@ class _Lowering:
         wanted = self.image_shape_CHW
         if wanted is None or len(wanted) != len(shape):
             sizes = "x".join(str(size) if size >= 0 else "?" for size in shape)
-            raise UsageError(f"{name} has no fixed size, {sizes}; say it with --image-shape, for example 3x224x224")
+            raise UsageError(f"{name} has no fixed size, {sizes}; give it with --image-shape, for example 3x224x224")
         if any(size >= 0 and size != other for size, other in zip(shape, wanted, strict=True)):
-            raise UsageError(f"{name} has the shape {shape}, which --image-shape {'x'.join(map(str, wanted))} is not")
+            raise UsageError(
+                f"{name} has the shape {shape}, which --image-shape {'x'.join(map(str, wanted))} does not fit"
+            )
         return wanted
 
     def function(self, function: Function, rule: Rule, operands: list[str]) -> None:
@@ -129,16 +129,16 @@ class _Lowering:
         except GraphError as error:
             raise self.misfit(function, str(error)) from None
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self.model.path}: node {function}: {error}") from None
+            raise UnsupportedError(f"{self.model.path}: node {function} is not supported: {error}") from None
         keys = (result,) if isinstance(result, str) else result
         for key, uid in zip(keys, function.outputs, strict=True):
             self.done[uid] = key
             self.name(key, uid, function)
 
     def name(self, key: str, uid: str, function: Function) -> None:
-        """The author's name of the function, then those of the blocks that it closes."""
+        """The author's name of the function, then the names of the blocks whose output it is."""
         for name in [function.name, *self.block_names.get(uid, ())]:
             self.draft.call(key, name, uid)
 
     def misfit(self, function: Function, what: str) -> FormatError:
-        return FormatError(self.model.path, f"byte {function.offset}", f"node {function}: {what}")
+        return FormatError(self.model.path, f"byte {function.offset}", f"node {function} is invalid: {what}")

@@ -13,13 +13,13 @@ from convolve.graph.graph import Array
 from convolve.graph.shapes import GraphError, Shape
 from convolve.importers.cntk.wire import Axis
 
-# Indices that mean no one axis of a sample. 2**31 - 3, unknown axes, never gets into a file that can be used.
+# Indices that are not one axis of a sample. 2**31 - 3, unknown axes, never appears in a usable file.
 DYNAMIC_AXIS = 2**31 - 1
 ALL_STATIC_AXES = 2**31 - 2
 END_AXIS = 2**31 - 4
 ALL_AXES = 2**31 - 5
 
-# How often a value may be handed on, from block to block; each block around it does so twice.
+# How often a value may be passed on from block to block; each block around it does so twice.
 MAX_ALIASES = 200
 
 
@@ -28,18 +28,18 @@ T = TypeVar("T")
 
 
 def vectors_among(columns: set[T], operations: Iterable[tuple[str, Iterable[T]]]) -> set[T]:
-    """Those of `columns`, parameters written as matrices of one column, that only elementwise `operations` (of a name,
-    on operands) read.
+    """Those of `columns` (parameters stored as matrices of one column) that only elementwise `operations` (name,
+    operands) read.
 
-    BrainScript and NDL write vectors so, and CNTK drags the second axis through every sum with them. Such a column is
-    taken as the vector that it means, so that sums keep their rank and layers are recognized.
+    BrainScript and NDL write vectors this way, and CNTK carries the second axis through every sum with them. Such a
+    column is read as a vector, so that sums keep their rank and layers are recognized.
     """
     return columns.difference(*(operands for op, operands in operations if op not in ELEMENTWISE))
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of one function, read with their types. A missing one without a default is an error."""
+    """The attributes of one function, read with their types. A missing one without a default raises GraphError."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class Attributes:
             value = default
         if type(value) is _TAKEN_TOO.get(kind):
             value = kind(value)  # type: ignore[call-arg]
-        if type(value) is not kind:  # exactly: a truth value is no number
+        if type(value) is not kind:  # exactly: to isinstance, a bool is an int
             raise GraphError(f"attribute {name!r} must be {_KINDS[kind]}, got {brief(value)}")
         return value
 
@@ -98,14 +98,14 @@ class Function:
     block: str = ""
 
     def __str__(self) -> str:
-        """How errors call it: conv1/Convolution233."""
+        """How messages name it: conv1/Convolution233."""
         return "/".join(legible(part) for part in dict.fromkeys((self.block, self.name, self.uid)) if part)
 
 
 @dataclass(frozen=True)
 class CntkModel:
-    """`variables` go by their uid, `functions` by the uids of their outputs. `aliases` leads from a uid (of a block's
-    output or argument) to the uid that it stands for, `names` from the author's names of blocks to uids. `roles` says
+    """`variables` go by their uid, `functions` by the uids of their outputs. `aliases` maps a uid (of a block's output
+    or argument) to the uid that it stands for, `names` maps the author's names of blocks to uids. `roles` says
     what the root nodes of a v1 file are for: `CriterionNodes`, `LabelNodes`, ..."""
 
     path: object
@@ -124,8 +124,10 @@ class CntkModel:
         while uid in self.aliases:
             uid = self.aliases[uid]
             if uid in seen or len(seen) > MAX_ALIASES:
-                raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} stands for itself, or is nested too deep")
+                raise FormatError(
+                    self.path, f"byte {offset}", f"{brief(uid)} stands for itself, or for a value too many blocks away"
+                )
             seen.add(uid)
         if uid not in self.variables and uid not in self.functions:
-            raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} is used but stands nowhere in the file")
+            raise FormatError(self.path, f"byte {offset}", f"{brief(uid)} is used but not defined in the file")
         return uid

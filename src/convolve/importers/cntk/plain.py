@@ -25,12 +25,12 @@ def _dropout(call: Call) -> str:
     if "dropoutRate" not in call.attributes:
         call.draft.notes.append("v1 files do not hold dropout rates; they are 0 until you set them")
     rate = call.attributes.get("dropoutRate", float, 0.0)
-    require(0 <= rate < 1, f"a dropout rate of {rate}")
+    require(0 <= rate < 1, f"its dropout rate is {rate}")
     return call.add("dropout", call.operand(0), rate=rate)
 
 
 def _along_axes(op: str) -> Rule:
-    """Softmax and its kin: along one axis where one is given, over all elements of the sample together otherwise."""
+    """Softmax and its relatives: along the stated axis; without one, over all elements of a sample."""
 
     def lower(call: Call) -> str:
         axis = call.attributes.get("axis", Axis, Axis(ALL_STATIC_AXES, ""))
@@ -51,7 +51,7 @@ _OVER_BATCH = {"Sum": "sum", "Mean": "mean", "Max": "amax", "Min": "amin", "LogS
 def _reduce(call: Call) -> str:
     name = call.attributes.get("reductionOpName", str)
     if name not in _REDUCTIONS:
-        raise UnsupportedError(f"reduction {brief(name)}; known are {', '.join(_REDUCTIONS)}")
+        raise UnsupportedError(f"unknown reduction {brief(name)}; known are {', '.join(_REDUCTIONS)}")
     axes = call.attributes.items("axisVec", Axis, []) or [call.attributes.get("axis", Axis)]
     if [axis.index for axis in axes] == [ALL_AXES]:
         if name == "Sum":
@@ -67,13 +67,13 @@ def _reduce(call: Call) -> str:
 
 
 def _reshape(call: Call) -> str:
-    """`newShape` replaces the axes from `beginAxis` up to `endAxis`; -1 (in v1: 0) is what fits."""
+    """`newShape` replaces the axes from `beginAxis` up to `endAxis`; a size of -1 (in v1: 0) is inferred."""
     old, new = call.shape()[::-1], call.attributes.get("newShape", tuple)
     begin = axis_position(call.attributes.get("beginAxis", Axis, Axis(0, "")), len(old))
     end = axis_position(call.attributes.get("endAxis", Axis, Axis(END_AXIS, "")), len(old))
     require(begin <= end, f"axes {begin} to {end} of a value with {len(old)} axes")
     unknown = [index for index, size in enumerate(new) if size in (-1, 0)]
-    require(len(unknown) <= 1, f"more than one size to be found in {new}")
+    require(len(unknown) <= 1, f"more than one size to infer in {new}")
     if unknown:
         known = prod(size for size in new if size not in (-1, 0))
         require(known > 0 and prod(old[begin:end]) % known == 0, f"axes {old[begin:end]} do not fill {new}")
@@ -103,7 +103,7 @@ def _transpose(call: Call) -> str:
 
 
 def _slice(call: Call) -> str:
-    """One axis after the other. An end of 0 means up to the end, negative numbers count from it."""
+    """One axis after the other. An end of 0 means up to the end; negative numbers count from the end."""
     x = call.attributes
     if "axisVec" in x:
         axes, begins, ends = x.items("axisVec", Axis), x.items("beginIndexVec", int), x.items("endIndexVec", int)
@@ -112,7 +112,8 @@ def _slice(call: Call) -> str:
         axes, begins, ends = [x.get("axis", Axis)], [x.get("beginIndex", int)], [x.get("endIndex", int)]
         steps = [x.get("sliceStrides", int, 1)]
     require(
-        len(axes) == len(begins) == len(ends) == len(steps), f"slices of {len(axes)} axes with other numbers of ends"
+        len(axes) == len(begins) == len(ends) == len(steps),
+        f"{len(axes)} axes with other numbers of begins, ends or strides",
     )
     value = call.operand(0)
     for cntk_axis, begin, end, step in zip(axes, begins, ends, steps, strict=True):
@@ -129,9 +130,9 @@ def _slice(call: Call) -> str:
 
 
 def _splice(call: Call) -> str:
-    """Side by side along an axis, which may be one behind the slowest: three constants along axis 2 make (3, 1, 1).
+    """Concatenation along an axis, which may be one behind the slowest: three scalars along axis 2 make (3, 1, 1).
 
-    Along the other axes, those of size 1 are repeated.
+    Sizes of 1 along the other axes are repeated.
     """
     axis = call.attributes.get("axis", Axis, Axis(0, ""))
     shapes = [call.draft.shape(value) for value in call.operands]
@@ -172,7 +173,7 @@ def _top_k(call: Call) -> tuple[str, str]:
 
 
 def _cast(call: Call) -> str:
-    """Between Float, Double and Float16 only: the module computes in one precision."""
+    """Between Float, Double and Float16, nothing is done: the module computes in one precision."""
     kind = call.attributes.get("newDataType", int, 1)
     if kind not in (1, 2, 4):
         raise UnsupportedError(f"a cast to data type {kind}; only Float, Double and Float16 are read")
@@ -199,19 +200,19 @@ def _classification_error(call: Call) -> str:
 
 
 def _statistic(call: Call) -> str:
-    """v1's Mean and InvStdDev: numbers found before the training, in the shape of the operand."""
+    """v1's Mean and InvStdDev: numbers that were computed before the training, in the shape of the operand."""
     values, shape = call.attributes.values["values"], call.shape()
     require(values.size == prod(shape), f"{values.size} numbers for the shape {shape}")
     return call.constant(values.reshape(shape))
 
 
 def _normalize(call: Call) -> str:
-    """(x - mean) * inverse deviation."""
+    """(x - mean) * inverse standard deviation."""
     return call.add("multiply", call.add("subtract", call.operand(0), call.operand(1)), call.operand(2))
 
 
 def _denormalize(call: Call) -> str:
-    """x / inverse deviation + mean."""
+    """x / inverse standard deviation + mean."""
     return call.add(
         "add", call.add("multiply", call.operand(0), call.add("reciprocal", call.operand(2))), call.operand(1)
     )

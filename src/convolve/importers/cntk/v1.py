@@ -70,7 +70,9 @@ def _version(cursor: Cursor) -> int:
     version = cursor.u64()
     cursor.marker("EVersion")
     if not 1 <= version <= NEWEST_VERSION:
-        raise UnsupportedError(f"{cursor.path}: a v1 file of version {version}; known are 1 to {NEWEST_VERSION}")
+        raise UnsupportedError(
+            f"{cursor.path}: v1 files of version {version} are not supported; known are 1 to {NEWEST_VERSION}"
+        )
     return version
 
 
@@ -85,14 +87,14 @@ def _nodes(cursor: Cursor, version: int) -> dict[str, Node]:
         kind = cursor.text()
         uid, name = _uid_and_name(cursor.text())
         if uid in nodes:
-            raise cursor.error(f"the node {brief(uid)} stands twice in the file", start)
+            raise cursor.error(f"the node {brief(uid)} is defined twice", start)
         nodes[uid] = replace(read_node(cursor, kind, uid, version), uid=uid, name=name, offset=start)
     cursor.marker("ENodeList")
     return nodes
 
 
 def _uid_and_name(text: str) -> tuple[str, str]:
-    """`save_as_legacy_model` packs uid and name into one; other writers have a name only."""
+    """`save_as_legacy_model` packs uid and name into one text; other writers store only a name."""
     packed = re.fullmatch(r"__v2libuid__(.+)__v2libname__(.*)", text, re.DOTALL)
     return (packed[1], packed[2]) if packed else (text, text)
 
@@ -107,11 +109,11 @@ def _relations(cursor: Cursor, nodes: Mapping[str, Node]) -> dict[str, tuple[str
         names = [_uid_and_name(cursor.text())[0] for _ in range(cursor.count("operands", 2))]
         for name in (uid, *names):
             if name not in nodes:
-                raise cursor.error(f"{brief(name)} is used but stands nowhere in the file", start)
+                raise cursor.error(f"{brief(name)} is used but not defined in the file", start)
         operands[uid] = tuple(names)
     cursor.marker("ERelation")
     if len(operands) < len(nodes):
-        raise cursor.error(f"operands for {len(operands)} of {len(nodes)} nodes")
+        raise cursor.error(f"the file lists operands for {len(operands)} of {len(nodes)} nodes")
     return operands
 
 

@@ -18,17 +18,19 @@ MAX_RANK = 16
 
 
 class Cursor:
-    """Reads from `offset` on. Every read checks the bytes that are left before it takes or makes anything."""
+    """Reads from `offset` on. Every read checks how many bytes are left before it takes or allocates anything."""
 
     def __init__(self, data: bytes, path: object) -> None:
         self.data, self.path, self.offset = data, path, 0
         self.texts_left = MAX_TEXTS
 
     def error(self, what: str, offset: int | None = None) -> FormatError:
-        return FormatError(self.path, f"byte {self.offset if offset is None else offset}", what)
+        return FormatError(
+            self.path, f"byte {self.offset if offset is None else offset}", f"{what}; copy or download the file again"
+        )
 
     def _take(self, size: int, what: str) -> int:
-        """The offset of the next `size` bytes, which are passed over."""
+        """The offset of the next `size` bytes, which are skipped."""
         start, left = self.offset, len(self.data) - self.offset
         if size > left:
             raise self.error(f"{what} of {size} bytes, but the file has {left} left")
@@ -50,30 +52,30 @@ class Cursor:
     def flag(self) -> bool:
         value = self.data[self._take(1, "a flag")]
         if value > 1:
-            raise self.error(f"a flag of value {value}", self.offset - 1)
+            raise self.error(f"a flag has the value {value}", self.offset - 1)
         return value == 1
 
     def text(self) -> str:
         start = self.offset
         self.texts_left -= 1
         if self.texts_left < 0:
-            raise self.error(f"more than {MAX_TEXTS} texts")
+            raise self.error(f"the file has more than {MAX_TEXTS} texts")
         end = self.data.find(b"\0\0", start, start + 2 * MAX_LETTERS)
-        while end >= 0 and (end - start) % 2:  # the second half of a letter and the first of the next
+        while end >= 0 and (end - start) % 2:  # the second byte of one letter and the first of the next
             end = self.data.find(b"\0\0", end + 1, start + 2 * MAX_LETTERS)
         if end < 0:
-            raise self.error(f"a text without an end within {MAX_LETTERS} letters")
+            raise self.error(f"a text does not end within {MAX_LETTERS} letters")
         self.offset = end + 2
         try:
             return self.data[start:end].decode("utf-16-le")
         except UnicodeDecodeError:
-            raise self.error("a text that is not UTF-16", start) from None
+            raise self.error("a text is not UTF-16", start) from None
 
     def next_is(self, marker: str) -> bool:
         return self.data.startswith(encoded(marker), self.offset)
 
     def marker(self, *names: str) -> None:
-        """One of `names`."""
+        """The next marker, which must be one of `names`."""
         for name in names:
             if self.next_is(name):
                 self.offset += len(encoded(name))
@@ -88,7 +90,7 @@ class Cursor:
         return count
 
     def axes(self, count: int) -> range:
-        """`count` axes, of which no value has many."""
+        """The numbers of `count` axes; more axes than any value has are refused."""
         if not 0 <= count <= MAX_RANK:
             raise self.error(f"{count} axes")
         return range(count)
@@ -97,7 +99,7 @@ class Cursor:
         return [self.flag() for _ in self.axes(self.u64())]
 
     def shape(self, legacy: bool = False) -> Shape:
-        """Dimensions, the fastest first. Where `legacy` ones may stand, three u64 W, H, C mean C x W x H."""
+        """Dimensions, the fastest first. Where `legacy` ones are possible, three u64 (W, H, C) stand for C x W x H."""
         start = self.offset
         rank, following = self.u32(), self.data[self.offset : self.offset + 4]
         if legacy and rank and following == b"\0\0\0\0":
@@ -111,13 +113,15 @@ class Cursor:
         start = self.offset
         kind = self.data[self._take(1, "a matrix") : self.offset]
         if kind == b"s":
-            raise UnsupportedError(f"{self.path}: byte {start}: a sparse matrix; only dense ones are read")
+            raise UnsupportedError(f"{self.path}: byte {start}: the matrix is sparse; convolve reads dense ones only")
         if kind != b"d":
-            raise self.error(f"a matrix of kind {kind!r}; expected 'd'", start)
+            raise self.error(f"a matrix has the kind {kind!r}, expected 'd'", start)
         self.marker("BMAT")
         size = self.u64()
         if size not in _DTYPES:
-            raise UnsupportedError(f"{self.path}: byte {start}: numbers of {size} bytes; only 4 and 8 are read")
+            raise UnsupportedError(
+                f"{self.path}: byte {start}: the numbers have {size} bytes; convolve reads numbers of 4 and 8"
+            )
         self.text()
         self.i32()
         rows_and_columns = self.u64(), self.u64()

@@ -50,22 +50,24 @@ def read_top(data: bytes, path: object) -> Record:
         return read_message(data, path, 0, len(data))
     end = 8 + int.from_bytes(data[4:8], "little")
     if len(data) < end:
-        raise FormatError(path, "byte 4", f"a message of {end - 8} bytes in a file of {len(data)}")
+        raise FormatError(path, "byte 4", f"a message of {end - 8} bytes in a file of {len(data)}; copy the file again")
     top = read_message(data, path, 8, end)
     for holder, key in _arrays_in_order(top):
         array = holder[key]
         size = array.dtype.itemsize * prod(array.shape)
         if end + size > len(data):
-            raise FormatError(path, f"byte {end}", f"{size} bytes of numbers in a file of {len(data)}")
+            raise FormatError(
+                path, f"byte {end}", f"{size} bytes of numbers in a file of {len(data)}; copy the file again"
+            )
         holder[key] = replace(array, values=np.frombuffer(data, array.dtype, prod(array.shape), end))
         end += size
     if end != len(data):
-        raise FormatError(path, f"byte {end}", f"{len(data) - end} bytes that belong to no array")
+        raise FormatError(path, f"byte {end}", f"{len(data) - end} bytes that belong to no array; copy the file again")
     return top
 
 
 def _arrays_in_order(top: Record) -> Iterator[tuple[Any, Any]]:
-    """Where the arrays of a model or checkpoint are, in the order in which a split file stores them."""
+    """The arrays of a model or checkpoint, in the order in which a split file stores their numbers."""
     for variable in top.list("inputs", Record):
         if isinstance(variable.values.get("value"), StoredArray):
             yield variable.values, "value"
@@ -96,7 +98,7 @@ class _Model:
         for record in records:
             uid = record.get("uid", str)
             if uid in found:
-                raise record.error(f"{brief(uid)} stands twice in the file")
+                raise record.error(f"{brief(uid)} is defined twice")
             found[uid] = record
         return found
 
@@ -125,7 +127,7 @@ class _Model:
     def kind(self, record: Record) -> str:
         number = record.get("kind", int)
         if number not in _KINDS:
-            raise record.error(f"a variable of kind {number}")
+            raise record.error(f"a variable has the unknown kind {number}")
         return _KINDS[number]
 
     def variable(self, uid: str, record: Record) -> Variable:
@@ -169,7 +171,7 @@ class _Model:
             self.functions |= dict.fromkeys(outputs, function)
 
     def block(self, uid: str, record: Record, attributes: Record) -> tuple[str, tuple[str, ...]]:
-        """The operation that stands for the whole block and its operands; "" where its inside is computed."""
+        """The operation that stands for the whole block, and its operands; "" if its inside is computed."""
         keys, values = self.arguments(record)
         name = record.get("block_function_op_name", str, "")
         if name in BLOCKS and len(values) == 1 and BLOCKS[name] <= attributes.values.keys():
@@ -181,7 +183,7 @@ class _Model:
         return "", ()
 
     def arguments(self, record: Record) -> tuple[list[str], list[str]]:
-        """The placeholders inside a block and the values outside that they stand for."""
+        """The placeholders inside a block, and the values outside that they stand for."""
         keys = record.list("block_function_composite_arguments_map_keys", str)
         values = record.list("block_function_composite_arguments_map_values", str)
         if len(keys) != len(values):
@@ -192,15 +194,15 @@ class _Model:
         return record.get("block_function_composite", Record).get("root", str)
 
     def outputs(self, uid: str) -> tuple[str, ...]:
-        """The uids of the values of the function `uid`; those of a block are as many as its root has."""
+        """The uids of the outputs of the function `uid`; a block has as many as its root."""
         outer, seen = uid, {uid}
         while (record := self.records.get(uid)) and self.op(record) == "Block":
             uid = self.root(record)
             if uid in seen or len(seen) > MAX_DEPTH:
-                raise record.error("a block that is its own root, or nested too deep")
+                raise record.error("a block is its own root, or nested too deep")
             seen.add(uid)
         if record is None:
-            raise self.top.error(f"the root {brief(uid)} stands nowhere in the file")
+            raise self.top.error(f"the root {brief(uid)} is not defined in the file")
         op = self.op(record)
         count = len(record.list("inputs", str)) if op == "Combine" else _OUTPUT_COUNTS.get(op, 1)
         if count == 0:

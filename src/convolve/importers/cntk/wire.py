@@ -49,7 +49,7 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Record:
-    """A Dictionary of the file and the byte where it begins. `get` and its kin refuse what has another type."""
+    """A Dictionary of the file and the byte where it begins. `get` and `list` refuse values of other types."""
 
     path: object
     offset: int
@@ -80,7 +80,7 @@ def read_message(data: bytes, path: object, start: int, end: int) -> Record:
 
 
 class _Reader(WireReader):
-    # -- values; those that cannot nest have no use for the depth -----------------------------------------------------
+    # -- values; those that cannot nest ignore the depth -------------------------------------------------------------
 
     def dictionary(self, item: Field, depth: int = 0) -> Record:
         record = Record(self.path, item.start)
@@ -88,7 +88,7 @@ class _Reader(WireReader):
             if entry.number == 2:
                 key, value = self.entry(self.expect(entry, BYTES), depth)
                 if key in record.values:
-                    raise self.error(entry.start, f"the key {brief(key)} stands twice in one dictionary")
+                    raise self.error(entry.start, f"the key {brief(key)} occurs twice in one dictionary")
                 record.values[key] = value
         return record
 
@@ -106,9 +106,9 @@ class _Reader(WireReader):
         return [self.value(self.expect(part, BYTES), depth + 1) for part in parts if part.number == 1]
 
     def value(self, item: Field, depth: int) -> Any:
-        """A DictionaryValue. Where there is no payload, an empty one stands for the default of the type."""
+        """A DictionaryValue. Without a payload, it is the default of its type."""
         if depth > MAX_DEPTH:
-            raise self.error(item.start, f"values nested more than {MAX_DEPTH} deep")
+            raise self.error(item.start, f"values are nested more than {MAX_DEPTH} deep")
         kind, payload = 0, None
         for part in self.fields(item.start, item.end):
             if part.number == 2:
@@ -118,7 +118,7 @@ class _Reader(WireReader):
         if kind == 0 and payload is None:
             return None
         if kind not in _VALUE_TYPES:
-            raise self.error(item.start, f"value type {kind}; known are 0 to {max(_VALUE_TYPES)}")
+            raise self.error(item.start, f"unknown value type {kind}; known are 0 to {max(_VALUE_TYPES)}")
         number, wire_type, read = _VALUE_TYPES[kind]
         payload = payload or Field(number, wire_type, 0, item.end, item.end)
         if payload.number != number:
@@ -126,7 +126,7 @@ class _Reader(WireReader):
         return read(self, self.expect(payload, wire_type), depth)
 
     def number(self, item: Field, depth: int = 0) -> float:
-        """A float or a double, as its size says."""
+        """A float or a double, depending on its size."""
         size = item.end - item.start
         return float(np.frombuffer(self.data, f"<f{size}", 1, item.start)[0]) if size else 0.0
 
@@ -137,7 +137,7 @@ class _Reader(WireReader):
             for dim in self.packed(self.expect(part, BYTES)):
                 dims.append(dim)
                 if len(dims) > MAX_RANK:
-                    raise self.error(part.start, f"a shape of more than {MAX_RANK} dimensions")
+                    raise self.error(part.start, f"a shape has more than {MAX_RANK} dimensions")
         return tuple(dims)
 
     def axis(self, item: Field, depth: int = 0) -> Axis:
@@ -156,12 +156,12 @@ class _Reader(WireReader):
         data_type = self.expect(parts[1], VARINT).value if 1 in parts else 0
         if data_type not in _DTYPES:
             kind = _OTHER_DTYPES.get(data_type, data_type)
-            raise self.unsupported(item, f"numbers of type {kind}, not Float, Double or Float16")
+            raise self.unsupported(item, f"the numbers have the type {kind}; convolve reads Float, Double and Float16")
         if 2 in parts and parts[2].value != 0:
-            raise self.unsupported(item, "a sparse array")
+            raise self.unsupported(item, "the array is sparse; convolve reads dense ones only")
         shape = self.shape(self.expect(parts[3], BYTES)) if 3 in parts else ()
         if min(shape, default=0) < 0:
-            raise self.error(item.start, f"an array of shape {shape}")
+            raise self.error(item.start, f"an array cannot have the shape {shape}")
         number, dtype = _DTYPES[data_type]
         values = [part for part in parts.values() if part.number >= 4]
         if values and values[0].number != number:

@@ -29,21 +29,21 @@ __all__ = ["AsItIsError", "Opened", "as_it_is", "parse", "read", "recognizes"]
 
 
 class AsItIsError(UnsupportedError):
-    """A model that can be asked, by onnxruntime, and nothing else: a quantized or optimized one, or one with operators
-    that convolve does not have, as `reason` says."""
+    """A model that onnxruntime can run but that cannot become a graph: it is quantized or optimized for onnxruntime, or
+    has operators that convolve does not have (`reason`)."""
 
     def __init__(self, opened: Opened, reason: str = "") -> None:
         self.opened, self.reason = opened, reason
         super().__init__(
             reason
-            or f"{opened.files.path}: a quantized model ({opened.model.quantized}), which onnxruntime can run, and "
-            "which cannot be trained or converted; give the model that it was made from"
+            or f"{opened.files.path} is a quantized model ({opened.model.quantized}), which onnxruntime can run, but "
+            f"which cannot be trained or converted; give the model that it was made from"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """An ONNX file before it becomes a graph: for one that only onnxruntime can run, that is all."""
+    """An ONNX file before it becomes a graph. One that only onnxruntime can run never does."""
 
     files: Files
     model: OnnxModel
@@ -52,7 +52,7 @@ class Opened:
 
 @dataclass(frozen=True, eq=False)
 class AsItIs:
-    """`content` is what onnxruntime opens: a path, or bytes; `preprocess` all fields of `Preprocess`."""
+    """What is needed to run a model in onnxruntime. `content`: a path or bytes; `preprocess`: all of `Preprocess`."""
 
     content: str | bytes
     preprocess: dict[str, Any]
@@ -61,7 +61,7 @@ class AsItIs:
 
 
 def _open(path: Path) -> Opened:
-    """Raises FormatError, UnsupportedError, ModelError for damaged metadata of our own."""
+    """Raises FormatError, UnsupportedError, and ModelError for damaged metadata of our own."""
     files = Files(path)
     found = model.parse(files.model(), path, files.file)
     said = stated(found, files)
@@ -69,7 +69,7 @@ def _open(path: Path) -> Opened:
 
 
 def _without_scaling(opened: Opened) -> OnnxModel:
-    """A file of ours for images of any size, from where its images have the network's size: that is a value of it."""
+    """The model without what scales images of any size in our files: its input then has the network's size."""
     found, said = opened.model, opened.stated
     if not _is_any_size(opened):
         return found
@@ -109,13 +109,17 @@ def _preprocessing(opened: Opened) -> dict[str, Any]:
 
 
 def as_it_is(opened: Opened, overrides: PreprocessOverrides) -> AsItIs:
-    """What can be asked of a model that onnxruntime runs. Raises UnsupportedError for one with loops, which might never
-    end."""
+    """What is needed to run a model in onnxruntime. Raises UnsupportedError for one with loops, which might
+    never end."""
     path, found = opened.files.path, opened.model
     if loops := sorted({node.op for node in found.nodes if node.op in model.SUBGRAPHS}):
-        raise UnsupportedError(f"{path}: a model with {', '.join(loops)}")
+        raise UnsupportedError(
+            f"{path}: the model has {', '.join(loops)}, which might never end; export it without loops and branches"
+        )
     if len(found.inputs) != 1 or len(found.inputs[0].sizes) != 4 - _is_any_size(opened):
-        raise UnsupportedError(f"{path}: a model that takes no image")
+        raise UnsupportedError(
+            f"{path}: the model does not have one image as its input; convolve runs networks for images only"
+        )
     fields = {"known_from": ""} | _preprocessing(opened)
     if _is_any_size(opened):
         numbers = prod(Preprocess(**fields).size_before_crop) * 3
@@ -126,14 +130,14 @@ def as_it_is(opened: Opened, overrides: PreprocessOverrides) -> AsItIs:
         if not opened.stated.own:
             fields |= dict(zip(("channels", "height", "width"), shape_CHW, strict=True))
     if numbers > MAX_ELEMENTS:
-        raise UnsupportedError(f"{path}: a model that takes {numbers:,} numbers at once")
+        raise UnsupportedError(f"{path}: the model takes {numbers:,} numbers at once; the limit is {MAX_ELEMENTS:,}")
     content = str(opened.files.file) if opened.files.file else opened.files.model()
     output = overrides.output or (found.outputs[0].name if found.outputs else "")
     return AsItIs(content, fields, opened.stated.metadata, _is_any_size(opened) or _ends_in_softmax(found, output))
 
 
 def _ends_in_softmax(found: OnnxModel, name: str) -> bool:
-    """Whether the output `name` comes from a softmax, with nothing behind it but changes of shape and type."""
+    """Whether the output `name` comes from a softmax, with nothing after it that changes more than shape or type."""
     made = {name: node for node in found.nodes for name in node.outputs}
     for _ in found.nodes:
         node = made.get(name)

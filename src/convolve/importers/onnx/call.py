@@ -1,10 +1,10 @@
-"""What a lowering rule gets to see of one node: its operands, and where the batch lies among their axes.
+"""What a lowering rule sees of one node: its operands, and which of their axes is the batch.
 
-The graph's values have no batch axis; those of a file have one, and it need not be the first: networks with attention
-move it and merge it with others. A `Tensor` says where it is.
+Values of our graph have no batch axis. Values of the file have one, and it need not be the first: networks with
+attention move it and merge it with other axes. A `Tensor` says where it is.
 
-Sizes of the file that count samples are multiples of `BATCH`, a number that no image has: so the arithmetic that files
-do with shapes stays plain arithmetic, and a size of N * 196 that comes out of it tells that it is one.
+Sizes that count samples are multiples of `BATCH`, a number that no image size reaches. Shape arithmetic in the file
+therefore stays plain arithmetic, and a result such as N * 196 can be recognized.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,10 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Tensor:
-    """A value of the file: `key` in the draft.
+    """A value of the file; `key` is its name in the draft.
 
-    Its `axis` in the file holds outer * N * inner numbers; the draft's value has the axes `outer` and `inner` in that
-    place, where they are not 1. None: the file has no axis for the batch there, as it is made for one sample.
+    Its axis number `axis` in the file has outer * N * inner entries; the draft's value has the axes `outer` and `inner`
+    in that place, unless they are 1. None: the file has no batch axis here, since it was made for one sample.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Tensor:
 
     @property
     def parts(self) -> Shape:
-        """The draft's axes in the place of the batch axis."""
+        """The sizes of the draft's axes that stand in place of the batch axis."""
         return tuple(size for size in (self.outer, self.inner) if size != 1)
 
 
@@ -46,12 +46,12 @@ Value = Tensor | Constant
 
 
 class Parameters:
-    """The draft's parameters for the constants of the file: one for each, whoever reads it."""
+    """The draft's parameters for the file's constants: one for each constant, however many nodes read it."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._keys: dict[tuple[int, bool], str] = {}
-        self._kept: list[Constant] = []  # so that no id is given out twice
+        self._kept: list[Constant] = []  # keeps their ids from being given out again
 
     def key(self, constant: Constant, learned: bool) -> str:
         if (id(constant), learned) not in self._keys:
@@ -64,15 +64,15 @@ class Parameters:
 
 def _as_float(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiubV" and array.dtype.name != "bfloat16":
-        raise UnsupportedError(f"numbers of the type {array.dtype}")
+        raise UnsupportedError(f"its numbers have the type {array.dtype}")
     with np.errstate(over="ignore"):
         return np.asarray(array, np.float64 if array.dtype == np.float64 else np.float32)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One node. `samples` is the size of the batch axis where the file fixes it; `whole`: its first operand is whole
-    numbers in the file; in the draft all are floats."""
+    """One node. `samples`: the size of the batch axis, where the file fixes it. `whole`: the first operand has an
+    integer type in the file; in the draft, everything is float."""
 
     draft: Draft
     parameters: Parameters
@@ -105,29 +105,29 @@ class Call:
     def known(self, index: int) -> Constant:
         value = self.value(index)
         if isinstance(value, Tensor):
-            raise UnsupportedError(f"operand {index + 1} depends on the image, where a constant is wanted")
+            raise UnsupportedError(f"operand {index + 1} depends on the image, but must be constant")
         return value
 
     def constant(self, index: int) -> np.ndarray:
         return self.known(index).array
 
     def weights(self, index: int, shape: Shape | None = None) -> str:
-        """A constant as a parameter that can be trained, whatever it was computed from."""
+        """A constant as a trainable parameter, even if it was computed from other constants."""
         key = self.parameters.key(self.known(index), learned=True)
         return key if shape is None else self.reshaped(key, shape)
 
     def image(self, index: int = 0) -> Tensor:
-        """An operand with the batch axis first, as windows and normalizations want it."""
+        """An operand with the batch axis first, as convolutions, poolings and normalizations need it."""
         tensor = self.tensor(index)
         if tensor.axis is None and self.dims(tensor)[:1] == (1,):
             return self.with_batch(tensor)
         if tensor.axis != 0 or tensor.parts:
-            raise UnsupportedError("the batch is not the first axis of its operand")
+            raise UnsupportedError("the batch axis of its operand is not the first")
         return tensor
 
     def with_batch(self, tensor: Tensor) -> Tensor:
-        """A tensor of one sample, or of none, with the batch in front: of its first axis, or in its place if that is
-        of size 1."""
+        """A tensor without a batch axis gets one in front: in place of a first axis of size 1, or merged with a longer
+        one."""
         first, *others = self.dims(tensor)
         return Tensor(self.reshaped(tensor.key, tuple(others)) if first == 1 else tensor.key, inner=first)
 
@@ -138,11 +138,11 @@ class Call:
         if kind is float and type(value) is int:
             value = float(value)
         if not isinstance(value, kind):
-            raise UnsupportedError(f"attribute {name} is {'missing' if value is None else 'of another type'}")
+            raise UnsupportedError(f"attribute {name} is {'missing' if value is None else 'of the wrong type'}")
         return value
 
     def integers(self, name: str, index: int | None = None) -> list[int] | None:
-        """The whole numbers of the attribute `name`, or, as newer opsets have it, of the operand at `index`."""
+        """The integers of the attribute `name`, or, as newer opsets have it, of the operand at `index`."""
         if index is not None and self.has(index):
             return [int(number) for number in self.constant(index).reshape(-1)]
         values = self.attributes.get(name)
@@ -155,7 +155,7 @@ class Call:
         """The number of the operand at `index`, or of the attribute `name`."""
         if self.has(index):
             array = self.constant(index)
-            require(array.size == 1, f"operand {index + 1} is no single number")
+            require(array.size == 1, f"operand {index + 1} is not a single number")
             return float(array.reshape(-1)[0])
         value = self.attributes.get(name, default)
         return None if value is None else float(value)
@@ -163,7 +163,7 @@ class Call:
     # -- shapes -------------------------------------------------------------------------------------------------------
 
     def dims(self, value: Value) -> Shape:
-        """The shape in the file."""
+        """The shape in the file, with a multiple of BATCH for the batch axis."""
         if isinstance(value, Constant):
             return value.array.shape
         shape, axis = self.draft.shape(value.key), value.axis
@@ -175,7 +175,7 @@ class Call:
         return self.draft.batched(tensor.key)
 
     def places(self, tensor: Tensor, axis: int) -> Shape:
-        """The draft's axes that an axis of the file became: one, or none or several for the batch's."""
+        """The draft's axes for one axis of the file: one, or, for the batch axis, none to two."""
         axis = axis_of(axis, len(self.dims(tensor)))
         if tensor.axis is None or axis < tensor.axis:
             return (axis,)
@@ -184,7 +184,7 @@ class Call:
 
     def place(self, tensor: Tensor, axis: int) -> int:
         if tensor.axis is not None and axis_of(axis, len(self.dims(tensor))) == tensor.axis:
-            raise UnsupportedError("works along the batch axis")
+            raise UnsupportedError("it works along the batch axis")
         return self.places(tensor, axis)[0]
 
     # -- values -------------------------------------------------------------------------------------------------------
@@ -202,9 +202,9 @@ class Call:
         return replace(tensor, key=key)
 
     def aligned(self, tensors: Sequence[Tensor]) -> tuple[list[str], Tensor]:
-        """(keys of values that broadcast in the draft as the file's do; where the batch is in the result).
+        """(keys of values that broadcast in the draft as they do in the file, where the batch axis is in the result).
 
-        What has no batch axis must be of size 1 in its place, and loses it.
+        A value without a batch axis must have size 1 in its place, and loses that axis.
         """
         rank = max(len(self.dims(tensor)) for tensor in tensors)
         places = {
@@ -215,7 +215,7 @@ class Call:
         if not places:
             return [tensor.key for tensor in tensors], Tensor("", None)
         if len(places) > 1:
-            raise UnsupportedError("its operands have the batch in different axes")
+            raise UnsupportedError("its operands have different batch axes")
         where = Tensor("", *places.pop())
         return [self._fitted(tensor, where, rank) for tensor in tensors], where
 
@@ -227,11 +227,11 @@ class Call:
         if place < 0:
             return tensor.key
         if dims[place] != 1:
-            raise UnsupportedError(f"an operand has {dims[place]} numbers where the batch of another is")
+            raise UnsupportedError(f"one operand has size {dims[place]} along the batch axis of another")
         return self.reshaped(tensor.key, (*dims[:place], *(1,) * len(where.parts), *dims[place + 1 :]))
 
     def shaped(self, tensor: Tensor, target: Sequence[int]) -> Tensor:
-        """`tensor` in another shape of the file, without -1 and 0; the batch is where a size is a multiple of BATCH."""
+        """`tensor` in another shape of the file, without -1 and 0. A multiple of BATCH marks the batch axis."""
         found = [axis for axis, size in enumerate(target) if size and size % BATCH == 0]
         if not found:
             return Tensor(self.reshaped(tensor.key, tuple(target)), None)
@@ -241,7 +241,7 @@ class Call:
         outer = before // ahead if ahead else 0
         fits = len(found) == 1 and ahead and before % ahead == 0 and outer and count % outer == 0
         if not fits or prod(target) != prod(self.dims(tensor)):
-            raise UnsupportedError("a reshape that mixes samples")
+            raise UnsupportedError("it mixes samples")
         result = Tensor("", axis, outer, count // outer)
         shape = (*target[:axis], *result.parts, *target[axis + 1 :])
         return replace(result, key=self.reshaped(tensor.key, shape))

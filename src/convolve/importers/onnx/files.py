@@ -1,6 +1,6 @@
-"""Where an ONNX model lies: in a file, in a folder that a tool wrote, or in the archive that one downloads.
+"""Where an ONNX model is: in a file, in a folder that a tool wrote, or in a downloaded archive.
 
-Lobe and Azure Custom Vision put model.onnx into a folder with what they say of it; Custom Vision's comes as a zip.
+Lobe and Azure Custom Vision put model.onnx into a folder with their description of it; Custom Vision zips it.
 """
 
 import zipfile
@@ -27,16 +27,16 @@ class Files:
 
     @property
     def folder(self) -> Path | None:
-        """Where weights in files of their own lie; None for an archive."""
+        """The folder that external weights are in; None for an archive."""
         return self.path if self.path.is_dir() else None if zipfile.is_zipfile(self.path) else self.path.parent
 
     @property
     def file(self) -> Path | None:
-        """The model where it is a file on disk."""
+        """The model as a file on disk; None for one inside an archive."""
         return self.path / MODEL if self.path.is_dir() else self.path if self.folder else None
 
     def place(self, name: str) -> Path:
-        """Where a file beside the model lies; repositories for transformers.js have their models in a folder onnx."""
+        """A file that belongs to the model; repositories for transformers.js have models in a subfolder onnx."""
         folder = self.folder or self.path
         above = folder.parent / name
         return above if folder.name == "onnx" and not (folder / name).exists() and above.exists() else folder / name
@@ -47,11 +47,11 @@ class Files:
         else:
             content = read_bytes(self.file) if self.file.stat().st_size <= _MOST_BYTES else None
         if content is None:
-            raise FormatError(self.path, "", f"the model is larger than {_MOST_BYTES:,} bytes, where ONNX files end")
+            raise FormatError(self.path, "", f"the model is larger than {_MOST_BYTES:,} bytes, the limit of ONNX files")
         return content
 
     def beside(self, name: str) -> bytes | None:
-        """The file `name` beside the model; None where there is none, or none of such a size."""
+        """The content of the file `name` beside the model; None if there is none, or only a far larger one."""
         if self.folder is None:
             return self._member(name, _MOST_BESIDE)
         try:
@@ -61,7 +61,7 @@ class Files:
             return None
 
     def _member(self, name: str, most: int) -> bytes | None:
-        """A file of the archive."""
+        """The content of one file of the archive."""
         try:
             with Zip(self.path) as archive:
                 found = [item for item in archive.infolist() if item.filename == name]

@@ -1,6 +1,7 @@
-"""What follows from the file's constants alone is computed when it is read: the arithmetic with shapes, above all.
+"""Constant folding: what follows from the file's constants alone, above all arithmetic with shapes, is computed when
+the file is read.
 
-The operators are those of ONNX's own reference implementation; what they may make is bounded first.
+The operators are those of ONNX's own reference implementation; the size of their results is bounded first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +13,12 @@ import numpy as np
 from convolve.graph.shapes import GraphError, require
 from convolve.importers.onnx.model import Constant, OnnxNode
 
-_MOST_NUMBERS = 2**24  # that a few grow to: a mask for 4,096 patches
+_MOST_NUMBERS = 2**24  # to which a few numbers may grow: a mask for 4,096 patches
 Sizes = Callable[[OnnxNode, Sequence[np.ndarray]], int]
 
 
 def _together(node: OnnxNode, arrays: Sequence[np.ndarray]) -> int:
-    """No more numbers than come in."""
+    """A bound for operators whose result has no more numbers than their operands together."""
     return sum(array.size for array in arrays)
 
 
@@ -68,19 +69,19 @@ FOLDS: Mapping[str, Sizes] = {
     "Pad": _padded,
     "MatMul": lambda node, arrays: prod(arrays[0].shape[:-1]) * prod(arrays[1].shape[1:]),
 }
-# What leaves the numbers of a weight as they are, so that it can go on being trained.
+# Operators that keep the numbers of a weight as they are, so that it stays trainable.
 _KEEPING = {"Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 
 
 def fold(node: OnnxNode, operands: Sequence[Constant | None], opsets: Mapping[str, int]) -> list[Constant]:
-    """The results of a node of constants. Raises GraphError where they are too large or do not fit."""
+    """The results of a node whose operands are constants. Raises GraphError if they are too large or do not fit."""
     arrays = [operand.array for operand in operands if operand is not None]
     try:
         size = FOLDS[node.op](node, arrays)
     except (ValueError, IndexError, ZeroDivisionError, KeyError, TypeError, OverflowError) as error:
-        raise GraphError(f"operands that do not fit ({error})") from None
+        raise GraphError(f"its operands do not fit together ({error})") from None
     most = max(_MOST_NUMBERS, _together(node, arrays))
-    require(size <= most, f"constants of {size} numbers; more than {most} are refused")
+    require(size <= most, f"its result has {size} numbers; the limit is {most}")
     if node.op in ("Identity", "Cast") and arrays[0].dtype.kind == "f" and node.attributes.get("to", 1) in (1, 10, 11):
         return [operands[0]] if operands[0] else []
     if node.op == "BatchNormalization":
@@ -99,9 +100,9 @@ def _same_weight(operands: Sequence[Constant | None]) -> tuple[str, bool]:
 
 
 def _standardized(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Weights that a network standardizes whenever it runs, by a batch normalization in training mode."""
+    """Weight standardization at each run: a batch normalization in training mode, of a constant."""
     x, scale, bias = arrays[:3]
-    require(bool(node.attributes.get("training_mode", 0)) and x.ndim >= 2, "a batch normalization of constants")
+    require(bool(node.attributes.get("training_mode", 0)) and x.ndim >= 2, "it normalizes constants in an unknown way")
     axes, shape = (0, *range(2, x.ndim)), (1, -1, *(1,) * (x.ndim - 2))
     variance, mean = x.var(axes, keepdims=True), x.mean(axes, keepdims=True)
     standard = (x - mean) / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
@@ -110,9 +111,9 @@ def _standardized(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _multiplied_out(node: OnnxNode, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """(x - zero point) * scale; these are one number, or one for each cell of an axis."""
+    """(x - zero point) * scale; both are one number, or one for each index of an axis."""
     x, scale, *zero = arrays
-    require(not node.attributes.get("block_size", 0) and scale.ndim <= 1, "weights that are quantized in blocks")
+    require(not node.attributes.get("block_size", 0) and scale.ndim <= 1, "the weights are quantized in blocks")
     shape = [1] * x.ndim
     if scale.size > 1:
         axis = int(node.attributes.get("axis", 1))
@@ -135,6 +136,6 @@ def _evaluate(node: OnnxNode, arrays: Sequence[np.ndarray | None], opsets: Mappi
     try:
         with np.errstate(all="ignore"):
             results: Any = ReferenceEvaluator(graph, opsets=dict(opsets)).run(None, feeds)
-    except Exception as error:  # its classes are many
-        raise GraphError(f"operands that do not fit ({str(error).splitlines()[:1]})") from None
+    except Exception as error:  # it has many error classes
+        raise GraphError(f"its operands do not fit together ({str(error).splitlines()[:1]})") from None
     return list(results)

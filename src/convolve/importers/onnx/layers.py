@@ -63,10 +63,10 @@ def _matmul(call: Call) -> Tensor:
 
 
 def _matrix_product(call: Call, a: Tensor, b: Tensor) -> tuple[str, Tensor]:
-    """The product along the last axes, all others side by side; the batch is among these, or among the rows."""
+    """The product along the last two axes, for each index of the others; the batch is one of them, or the rows."""
     ranks = [len(call.dims(value)) for value in (a, b)]
-    require(min(ranks) >= 2, "a product of single rows")
-    if b.axis is None and a.axis == ranks[0] - 2:  # the samples are among the rows
+    require(min(ranks) >= 2, "both operands need two axes")
+    if b.axis is None and a.axis == ranks[0] - 2:  # the batch axis is that of the rows
         *others, columns = call.draft.shape(a.key)
         rows = call.reshaped(a.key, (*others[: a.axis], prod(a.parts), columns))
         key, where = call.add("matmul", rows, b.key), replace(a, axis=max(ranks) - 2)
@@ -79,19 +79,19 @@ def _matrix_product(call: Call, a: Tensor, b: Tensor) -> tuple[str, Tensor]:
 
 
 def _led(call: Call, value: Tensor, rank: int) -> Tensor:
-    """`value` with axes of 1 in front, so that the others stand side by side."""
+    """`value` with axes of size 1 in front, so that it has `rank` axes."""
     missing = rank - len(call.dims(value))
     return call.shaped(value, (*(1,) * missing, *call.dims(value))) if missing else value
 
 
 def _einsum(call: Call) -> Tensor:
-    """Two operands, each letter once in each, as one product of matrices: (both, rows, sum) by (both, sum, columns)."""
+    """Two operands, each letter once in each, as one matrix product: (both, rows, sum) by (both, sum, columns)."""
     sides, _, result = call.get("equation", str).replace(" ", "").partition("->")
     first, _, second = sides.partition(",")
     letters = {*first, *second, *result}
     simple = result and second and all(len({*word}) == len(word) for word in (first, second, result))
     if not simple or "." in letters or letters - {*result} - ({*first} & {*second}) or "," in second:
-        raise UnsupportedError(f"the sum {call.get('equation', str)!r}")
+        raise UnsupportedError(f"the equation {call.get('equation', str)!r}")
     a, b = call.tensor(0), call.tensor(1, learned=True)
     size = dict(zip(first + second, call.dims(a) + call.dims(b), strict=True))
     both = [x for x in result if x in first and x in second]
@@ -113,7 +113,7 @@ def _einsum(call: Call) -> Tensor:
 
 def _batch_normalization(call: Call) -> tuple[Value, ...]:
     if call.get("training_mode", int, 0):
-        raise UnsupportedError("batch normalization by the statistics of the images at hand")
+        raise UnsupportedError("it normalizes by the statistics of the current batch (training mode)")
     if call.tensor().axis == 0 and call.tensor().parts:
         return (_of_merged_batch(call),)
     x, shape = call.image(), call.constant(1).shape
@@ -129,7 +129,7 @@ def _batch_normalization(call: Call) -> tuple[Value, ...]:
 
 
 def _of_merged_batch(call: Call) -> Tensor:
-    """Where patches and samples are one axis, the patches become the last axis meanwhile."""
+    """Where patches and samples share one axis, the patches are moved to the last axis for the normalization."""
     x = call.tensor()
     patches, others = prod(x.parts), call.dims(x)[1:]
     turned = call.add("transpose", call.reshaped(x.key, (patches, *others)), order=(*range(1, len(others) + 1), 0))
@@ -156,7 +156,7 @@ def _instance_normalization(call: Call) -> Tensor:
 
 
 def _group_normalization(call: Call) -> Tensor:
-    """Of before opset 21, scale and bias are one for each group."""
+    """Group normalization; before opset 21, scale and bias have one number per group."""
     x, groups = call.image(), call.get("num_groups", int)
     channels = call.draft.shape(x.key)[0]
     require(groups >= 1 and channels % groups == 0, f"{channels} channels in {groups} groups")
@@ -199,7 +199,7 @@ def _lp_normalization(call: Call) -> Tensor:
 
 
 def _resize(call: Call) -> Tensor:
-    """Each axis by itself is a product with a matrix, whatever the way to interpolate."""
+    """Each axis by itself is a product with a matrix, whatever the interpolation."""
     x = call.tensor()
     dims = call.dims(x)
     sizes, scales = _resized(call, x)
@@ -236,14 +236,14 @@ def _resized(call: Call, x: Tensor) -> tuple[list[int], list[float]]:
     if x.axis is not None and scales[x.axis] != 1 and sizes[x.axis] not in (dims[x.axis], call.samples):
         raise UnsupportedError("works along the batch axis")
     if call.get("keep_aspect_ratio_policy", str, "stretch") != "stretch":
-        raise UnsupportedError("a resize that keeps the aspect ratio")
+        raise UnsupportedError("it keeps the aspect ratio")
     return sizes, scales
 
 
 def _resize_settings(call: Call) -> dict[str, Any]:
     old = call.op == "Upsample" or call.opset < 11
     if call.get("coordinate_transformation_mode", str, "") == "tf_crop_and_resize":
-        raise UnsupportedError("a resize of a part (tf_crop_and_resize)")
+        raise UnsupportedError("it resizes a part of the image (tf_crop_and_resize)")
     return {
         "mode": call.get("mode", str, "nearest"),
         "coordinates": "asymmetric" if old else call.get("coordinate_transformation_mode", str, "half_pixel"),
@@ -255,7 +255,7 @@ def _resize_settings(call: Call) -> dict[str, Any]:
 
 
 def _along(call: Call, x: Tensor, axis: int, matrix: np.ndarray) -> Tensor:
-    """(wanted, size) by x, along one axis of the file. A matrix that only picks cells is a gather."""
+    """The (wanted, size) matrix times x, along an axis of the file. If it only picks cells, it is a gather."""
     place, rank = call.place(x, axis), len(call.draft.shape(x.key))
     if np.array_equal(np.sort(matrix, axis=1)[:, :-1], np.zeros_like(matrix[:, 1:])) and np.all(matrix.max(1) == 1):
         return call.like(x, call.add("gather", x.key, axis=place, indices=tuple(matrix.argmax(1).tolist())))

@@ -26,10 +26,10 @@ RULES: dict[str, Rule] = {**PLAIN_RULES, **SHAPE_RULES, **WINDOW_RULES, **LAYER_
 
 
 def lower(model: OnnxModel, outputs: Sequence[str] | None = None, image_shape_CHW: Shape | None = None) -> Graph:
-    """The graph that computes `outputs`, called by the names of values or nodes; without them, the model's own.
+    """The graph that computes `outputs`, names of values or nodes; without them, the model's own outputs.
 
-    `image_shape_CHW` is the image where the file leaves its size open. Raises UsageError for an unknown output,
-    UnsupportedError for operators out of scope, all of them at once, FormatError for nodes that do not fit together.
+    `image_shape_CHW`: the images' shape where the file leaves their size open. Raises UsageError for an unknown output,
+    UnsupportedError for all operators out of scope at once, FormatError for nodes that do not fit together.
     """
     made = {name: node for node in model.nodes for name in node.outputs if name}
     wanted = _score_outputs(model, made) if outputs is None else [_find(model, name) for name in outputs]
@@ -38,15 +38,15 @@ def lower(model: OnnxModel, outputs: Sequence[str] | None = None, image_shape_CH
     lowering = _Lowering(model, image_shape_CHW)
     for node in nodes:
         lowering.node(node)
-    keys = [key for name in wanted if (key := lowering.output(name, outputs is not None))]
+    keys = [key for name in wanted if (key := lowering.output(name))]
     if not keys:
         raise UnsupportedError(f"{model.path}: its outputs do not depend on its input")
     return lowering.draft.finish(keys, f"ONNX{f' of {legible(model.producer)}' if model.producer else ''}")
 
 
 def _score_outputs(model: OnnxModel, made: Mapping[str, OnnxNode]) -> list[str]:
-    """The model's own outputs, without the name of the likeliest class that classifiers of Windows ML give beside the
-    scores, and the scores themselves where ZipMap would pair them with the names."""
+    """The model's own outputs, without what classifiers of Windows ML put beside the scores (the name of the likeliest
+    class) or behind them (ZipMap, which pairs scores with names)."""
     names = []
     for port in model.outputs:
         node = made.get(port.name)
@@ -77,11 +77,11 @@ def _needed(model: OnnxModel, made: dict[str, OnnxNode], wanted: Sequence[str]) 
             stack.pop()
             continue
         if name not in made:
-            raise FormatError(model.path, "", f"nothing computes the value {legible(name)}")
+            raise FormatError(model.path, "", f"no node computes the value {legible(name)}")
         node = made[name]
         missing = [operand for operand in node.inputs if operand not in names]
         if missing and id(node) in opened:
-            raise FormatError(model.path, "", f"node {node}: its operands lead back to itself")
+            raise FormatError(model.path, "", f"node {node}: it depends on its own result")
         opened.add(id(node))
         stack += reversed(missing)
         if not missing:
@@ -91,7 +91,7 @@ def _needed(model: OnnxModel, made: dict[str, OnnxNode], wanted: Sequence[str]) 
 
 
 def _require_known(model: OnnxModel, nodes: Sequence[OnnxNode]) -> None:
-    """Raise UnsupportedError with every operator that has no rule, and where it stands first."""
+    """Raise UnsupportedError that names every operator without a rule, and the first nodes that use it."""
     unknown: dict[str, list[OnnxNode]] = {}
     for node in nodes:
         if node.domain not in DOMAINS or node.op not in RULES.keys() | FOLDS.keys():
@@ -99,7 +99,7 @@ def _require_known(model: OnnxModel, nodes: Sequence[OnnxNode]) -> None:
     if unknown:
         names = "; ".join(f"{op} ({_places(found)})" for op, found in unknown.items())
         raise UnsupportedError(
-            f"{model.path}: operators that convolve does not have: {names}; choose outputs that do not need them"
+            f"{model.path}: convolve does not have these operators: {names}; choose an --output that does not need them"
         )
 
 
@@ -109,9 +109,9 @@ def _places(nodes: Sequence[OnnxNode]) -> str:
 
 
 def image_sizes(path: Path, port: Port, image_shape_CHW: Shape | None) -> Shape:
-    """The sizes of one sample; `image_shape_CHW` has those that the file leaves open."""
+    """The shape of one sample; `image_shape_CHW` has the sizes that the file leaves open."""
     if not port.sizes:
-        raise UnsupportedError(f"{path}: input {legible(port.name)} has no shape")
+        raise UnsupportedError(f"{path}: input {legible(port.name)} has no shape; export the model with one")
     given = port.sizes[1:]
     if None in given and image_shape_CHW and len(given) == 3:
         channels, height, width = image_shape_CHW
@@ -119,17 +119,17 @@ def image_sizes(path: Path, port: Port, image_shape_CHW: Shape | None) -> Shape:
         given = tuple(size or wanted for size, wanted in zip(given, asked, strict=True))
     if None in given:
         raise UsageError(
-            f"{path}: it leaves the size of its images open; say it with --image-shape, for example 3x224x224"
+            f"{path}: the file leaves the size of its images open; give it with --image-shape, for example 3x224x224"
         )
     return tuple(size for size in given if size)
 
 
 def is_nhwc(sizes: Shape) -> bool:
-    """Whether images of these sizes are stored pixel by pixel: the channels last, behind sides that an image has."""
+    """Whether images of this shape are stored as (H, W, C): 1 or 3 channels last, after sides of more than 3 pixels."""
     return len(sizes) == 3 and sizes[-1] in (1, 3) and min(sizes[:2]) > 3
 
 
-# What a rule meets where a file has attributes and shapes that its operator cannot have.
+# What a rule raises where a file has attributes or shapes that are impossible for the operator.
 _MISFITS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
 
 
@@ -137,7 +137,7 @@ class _Lowering:
     def __init__(self, model: OnnxModel, image_shape_CHW: Shape | None) -> None:
         self.model = model
         self.draft = Draft()
-        self.bytes_left = MOST_BYTES // 2  # for what follows from the constants
+        self.bytes_left = MOST_BYTES // 2  # for folded constants
         self.parameters = Parameters(self.draft)
         self.values: dict[str, Value] = dict(model.constants)
         self.samples: int | None = None
@@ -146,7 +146,7 @@ class _Lowering:
             self.values[port.name] = self.input(port, image_shape_CHW)
 
     def input(self, port: Port, image_shape_CHW: Shape | None) -> Value:
-        """The input, (N, C, H, W) in the draft's words; images stored pixel by pixel (N, H, W, C) are turned first."""
+        """The draft's input is (N, C, H, W); where the file's is (N, H, W, C), a transpose follows it."""
         self.samples = port.sizes[0] if port.sizes else None
         sizes = image_sizes(self.model.path, port, image_shape_CHW)
         shape = (sizes[2], sizes[0], sizes[1]) if is_nhwc(sizes) else sizes
@@ -159,18 +159,18 @@ class _Lowering:
 
     def node(self, node: OnnxNode) -> None:
         if missing := [name for name in node.inputs if name and name not in self.values]:
-            what = f"reads {legible(missing[0])}, a result that convolve does not compute"
-            raise UnsupportedError(f"{self.model.path}: node {node}: {what}")
+            what = f"it reads {legible(missing[0])}, an output that convolve does not compute"
+            raise UnsupportedError(f"{self.model.path}: node {node} is not supported: {what}")
         operands = tuple(self.values[name] if name else None for name in node.inputs)
         try:
             results = self.results(node, operands)
         except GraphError as error:
-            raise FormatError(self.model.path, "", f"node {node}: {error}") from None
+            raise FormatError(self.model.path, "", f"node {node} is invalid: {error}") from None
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self.model.path}: node {node}: {error}") from None
+            raise UnsupportedError(f"{self.model.path}: node {node} is not supported: {error}") from None
         except _MISFITS as error:
-            what = f"attributes or operands that do not fit ({type(error).__name__})"
-            raise FormatError(self.model.path, "", f"node {node}: {what}") from None
+            what = f"its attributes or operands do not fit ({type(error).__name__})"
+            raise FormatError(self.model.path, "", f"node {node} is invalid: {what}") from None
         for name, value in zip(node.outputs, results, strict=False):
             self.values[name] = value
             if self.is_whole(node, name):
@@ -184,10 +184,10 @@ class _Lowering:
         if node.op in FOLDS and is_constant and not _counts_samples(node, constants):
             made = fold(node, constants, self.model.opsets)
             self.bytes_left -= sum(constant.array.nbytes for constant in made)
-            require(self.bytes_left >= 0, "more constants than any network")
+            require(self.bytes_left >= 0, "its constants are larger than any network's")
             return made
         if node.op not in RULES:
-            raise UnsupportedError("this operator is only known for constants")
+            raise UnsupportedError("convolve has this operator for constants only")
         call = self.call(node.op, operands, node.attributes, len(node.outputs))
         result = RULES[node.op](replace(call, whole=bool(node.inputs) and self.has_whole(node.inputs[0])))
         return result if isinstance(result, tuple) else (result,)
@@ -197,7 +197,7 @@ class _Lowering:
         return value.array.dtype.kind in "iu" if isinstance(value, Constant) else name in self.whole
 
     def is_whole(self, node: OnnxNode, name: str) -> bool:
-        """Whether this result of a node is a whole number in the file; as a rule, if the first operand is one."""
+        """Whether this result of a node has an integer type in the file; by default, if the first operand has one."""
         if node.op == "Cast":
             return node.attributes.get("to") in WHOLE_TYPES
         if node.op in ("ArgMax", "ArgMin") or (node.op == "TopK" and name == node.outputs[-1]):
@@ -212,30 +212,30 @@ class _Lowering:
         )  # fmt: skip
 
     def name(self, node: OnnxNode) -> str:
-        """What people call the layer: the name of the head that it is one of, of its weight, else of the node."""
+        """The layer's name: of its output, where the model has several; else of its weight; else of the node."""
         heads = {port.name for port in self.model.outputs} if len(self.model.outputs) > 1 else set()
         if head := next((name for name in node.outputs if name in heads), ""):
             return head
         weight = next((name for name in node.inputs if name.endswith(".weight") and name in self.model.constants), "")
         return weight.removesuffix(".weight") or node.name.strip("/")
 
-    def output(self, name: str, asked_for: bool) -> str:
-        """The key of an output; empty for a constant that nobody asked for, and for the label beside the scores."""
+    def output(self, name: str) -> str:
+        """The key of an output; empty for a constant."""
         value = self.values.get(name)
         if isinstance(value, Constant):
             return ""
         call = self.call("", (value,), {}, 1)
         tensor = call.tensor()
         if tensor.axis is None and call.batched(tensor) and call.dims(tensor)[:1] != (1,):
-            return tensor.key  # of a file for one sample that has no axis for it any more
+            return tensor.key  # a file for one sample, without a batch axis here
         try:
             return call.image().key
         except UnsupportedError as error:
-            raise UnsupportedError(f"{self.model.path}: output {legible(name)}: {error}") from None
+            raise UnsupportedError(f"{self.model.path}: output {legible(name)} is not supported: {error}") from None
 
 
 def _counts_samples(node: OnnxNode, operands: Sequence[Constant | None]) -> bool:
-    """Whether a constant is to be made as often as there are samples."""
+    """Whether the size of the node's constant result counts samples."""
     shape = operands[-1] if node.op in ("ConstantOfShape", "Expand", "Tile") and operands else None
     if shape is None or shape.array.dtype.kind not in "iu":
         return False

@@ -1,5 +1,5 @@
-"""What a file and those beside it say of images and classes: convolve's own words, and those of the tools that people
-have their ONNX files from.
+"""What an ONNX file, and files beside it, say about images and classes: in convolve's metadata, or in those of other
+tools.
 
     convolve         the metadata `convolve`
     ONNX             the metadata Image.BitmapPixelFormat, Image.NominalPixelRange (onnx's docs/MetadataProps.md), which
@@ -31,9 +31,9 @@ from convolve.records import Metadata, TrainingInfo
 
 @dataclass(frozen=True)
 class Stated:
-    """`preprocess` are the fields of `Preprocess` that are stated; `own`: convolve wrote the file. `names_from` is the
-    file beside it that names the classes, where one does. `independent`: the scores are logarithms of probabilities,
-    each by itself."""
+    """What is stated. `preprocess`: those fields of `Preprocess`. `own`: convolve wrote the file. `names_from`: the
+    file beside it that names the classes, if one does. `independent`: the scores are logits of one probability per
+    class."""
 
     preprocess: dict[str, Any] = field(default_factory=dict)
     metadata: Metadata | None = None
@@ -44,7 +44,7 @@ class Stated:
 
 
 def stated(model: OnnxModel, files: Files) -> Stated:
-    """What the first of `_READERS` that knows the file says; where it names no classes, labels.txt or ZipMap does."""
+    """What the first of `_READERS` that knows the file says; if that names no classes, labels.txt or ZipMap does."""
     found = next((said for read in _READERS if (said := read(model, files))), Stated())
     if found.metadata is None and (names := _labels(files)):
         return Stated(found.preprocess, _named(names), names_from=files.place("labels.txt"))
@@ -65,7 +65,7 @@ def _labels(files: Files) -> tuple[str, ...]:
 
 
 def _zipped_names(model: OnnxModel) -> tuple[str, ...]:
-    """The names that ZipMap pairs the scores with."""
+    """The class names that ZipMap pairs with the scores."""
     for node in model.nodes:
         names = node.attributes.get("classlabels_strings") if node.op == "ZipMap" else None
         if isinstance(names, list):
@@ -98,7 +98,7 @@ def _own(model: OnnxModel, files: Files) -> Stated | None:
 
 
 def _lobe(model: OnnxModel, files: Files) -> Stated | None:
-    """The central square of the image, RGB, 0 to 1."""
+    """Lobe: the central square of the image, RGB, 0 to 1."""
     signature = _object(files, "signature.json")
     names = signature.get("classes", {}).get("Label") if isinstance(signature.get("classes"), dict) else None
     if not isinstance(names, list):
@@ -108,7 +108,7 @@ def _lobe(model: OnnxModel, files: Files) -> Stated | None:
 
 
 def _ultralytics(model: OnnxModel, files: Files) -> Stated | None:
-    """A classifier's images are RGB, 0 to 1, scaled to cover the size and cut at the center."""
+    """Ultralytics' classifiers: RGB, 0 to 1, resized to cover the size and cropped at the center."""
     if "names" not in model.metadata or "stride" not in model.metadata:
         return None
     names: Any = None
@@ -127,7 +127,7 @@ _RANGES = {"NominalRange_0_255": (0.0, 1.0), "Normalized_0_1": (0.0, 1 / 255), "
 
 
 def _image_metadata(model: OnnxModel, files: Files) -> Stated | None:
-    """Of Custom Vision without a range, 0 to 1: what its own sample code does."""
+    """Custom Vision without a stated range means 0 to 1, as in its own sample code."""
     order = _ORDERS.get(model.metadata.get("Image.BitmapPixelFormat", ""))
     custom_vision = files.beside("cvexport.manifest") is not None
     stated_range = model.metadata.get("Image.NominalPixelRange", "Normalized_0_1" if custom_vision else "")
@@ -185,9 +185,9 @@ def _hugging_face(model: OnnxModel, files: Files) -> Stated | None:
 
 
 def _resize_of_hugging_face(said: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole image is squashed to the size, or what is cut from the center of one whose shorter side has it.
+    """Either the whole image is stretched to the size, or its shorter side is resized and the center cropped.
 
-    ConvNeXt's processor cuts from a larger image by `crop_pct`, up to 384 pixels: there it squashes.
+    ConvNeXt's processor crops the fraction `crop_pct` below 384 pixels; from 384 on it stretches.
     """
     size, crop = (_side_of(said.get(name)) for name in ("size", "crop_size"))
     ratio = said.get("crop_pct")
@@ -200,14 +200,14 @@ def _resize_of_hugging_face(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _side_of(said: Any) -> int | None:
-    """The shorter side, in whichever of its forms the library says a size: 224, {"shortest_edge": 224}, two sides."""
+    """The shorter side, in any of the library's forms of a size: 224, {"shortest_edge": 224}, two sides."""
     names = ("shortest_edge", "height", "width")
     sides = [said[name] for name in names if name in said] if isinstance(said, dict) else [said]
     return min(sides) if sides and all(type(side) is int and side > 0 for side in sides) else None
 
 
 def _normalization(means: Any, stds: Any, white: float) -> dict[str, Any]:
-    """Mean and scale of (pixel / white - mean) / std; nothing for what is no three numbers each."""
+    """Mean and scale of (pixel / white - mean) / std; empty unless both are three numbers."""
     mean, std = three_numbers(means), three_numbers(stds)
     if not mean or not std or min(std) < _LEAST:
         return {}

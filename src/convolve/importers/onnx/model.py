@@ -1,8 +1,8 @@
-"""An ONNX file as plain values: nodes, numbers, ports, and what its metadata say.
+"""An ONNX file as plain values: nodes, constants, inputs and outputs, metadata.
 
-The protobuf is parsed by the package `onnx` (the extra `onnx`), which also knows every kind of tensor and writes local
-functions out. Weights in files of their own are read here, because where they may lie and how large they may be is ours
-to check: https://onnx.ai/onnx/repo-docs/ExternalData.html.
+The package `onnx` (the extra `onnx`) parses the protobuf; it also knows every tensor type and expands local functions.
+External weights are read here, because where they may be and how large they may be is ours to check:
+https://onnx.ai/onnx/repo-docs/ExternalData.html.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _HEAD = re.compile(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42\x72]", re.DOT
 HEAD_BYTES = 3
 OLDEST_OPSET = 7
 MOST_BYTES = 2**31  # of all tensors together: protobuf's own limit, and that of a graph's parameters
-DOMAINS = ("", "ai.onnx")  # two names of one thing
+DOMAINS = ("", "ai.onnx")  # two names of ONNX's own domain
 _RUNTIMES = ("com.microsoft", "com.microsoft.nchwc")  # onnxruntime's own, which its optimizers write
 _QUANTIZED = re.compile(r"^QLinear|^QuantizeLinear$|^DynamicQuantizeLinear$|Integer$")
-LABELS_DOMAIN = "ai.onnx.ml"  # of operators that put names to classes
+LABELS_DOMAIN = "ai.onnx.ml"  # of operators that map classes to names
 SUBGRAPHS = ("If", "Loop", "Scan")
-_MOST_DEPTH = 100  # of functions within functions; exporters write a few
+_MOST_DEPTH = 100  # of local functions that call each other; exporters write a few
 
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    """Numbers that the file holds or that follow from such. `name`: of the initializer that it is, if it is one; then
-    it is `learned`, unless it stands for arithmetic."""
+    """An array that the file holds, or one that was folded from such. `name`: that of the initializer. `learned`: an
+    initializer, unless it is an operand of arithmetic with shapes."""
 
     array: np.ndarray
     name: str = ""
@@ -66,7 +66,7 @@ class OnnxNode:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output; a size that the file leaves open is None."""
+    """An input or output of the model; None stands for a size that the file leaves open."""
 
     name: str
     sizes: tuple[int | None, ...]
@@ -86,9 +86,9 @@ class OnnxModel:
 
     @property
     def quantized(self) -> str:
-        """The operators that only a runtime for quantized files has, in words; empty where there are none.
+        """What only a runtime for quantized files can compute, in words; empty where there is nothing of it.
 
-        Weights alone that are stored as small integers make no such file: they are multiplied out when it is read.
+        Weights that are merely stored as small integers do not count: they are dequantized when the file is read.
         """
         kinds = Counter(
             node.op for node in self.nodes
@@ -108,10 +108,10 @@ def is_onnx(head: bytes) -> bool:
 
 
 def parse(data: bytes, path: Path, file: Path | None) -> OnnxModel:
-    """The model in `data`; `path` is for messages, and weights in other files lie beside `file` or below it; None: the
-    model comes from an archive and has to be whole. Raises FormatError, UnsupportedError."""
+    """The model in `data`; `path` is for messages. External weights are beside `file` or below its folder; None: the
+    model comes from an archive and must contain its weights. Raises FormatError, UnsupportedError."""
     if find_spec("onnx") is None:
-        raise UsageError(f"{path}: ONNX files need the package onnx: {install_hint('onnx')}")
+        raise UsageError(f"{path}: reading ONNX files needs the package onnx: {install_hint('onnx')}")
     import onnx
     from google.protobuf.message import DecodeError
     from onnx.checker import ValidationError
@@ -124,18 +124,18 @@ def parse(data: bytes, path: Path, file: Path | None) -> OnnxModel:
             _require_countable(proto, path)
             proto = inline_local_functions(proto)
     except (DecodeError, RuntimeError, ValueError, ValidationError) as error:
-        raise FormatError(path, "", f"this is no whole ONNX model ({_line(error)}); copy it again") from None
+        raise FormatError(path, "", f"this is not a complete ONNX model ({_line(error)}); copy it again") from None
     return _Reader(path, file).model(proto)
 
 
 def _require_countable(proto: onnx.ModelProto, path: Path) -> None:
-    """Raise UnsupportedError where local functions, written out one within another, are more nodes than any network."""
+    """Raise UnsupportedError if local functions, expanded into each other, give more nodes than any network has."""
     functions = {(item.domain, item.name, item.overload): item for item in proto.functions}
     counts: dict[tuple[str, str, str], int] = {}
 
     def count(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
         if depth > _MOST_DEPTH:
-            raise UnsupportedError(f"{path}: functions within functions, more than {_MOST_DEPTH} deep")
+            raise UnsupportedError(f"{path}: local functions call each other more than {_MOST_DEPTH} deep")
         total = 0
         for node in nodes:
             name = (node.domain, node.op_type, node.overload)
@@ -147,7 +147,7 @@ def _require_countable(proto: onnx.ModelProto, path: Path) -> None:
         return total
 
     if count(proto.graph.node, 0) > MAX_VALUES:
-        raise UnsupportedError(f"{path}: more than {MAX_VALUES} operators")
+        raise UnsupportedError(f"{path}: the model has more than {MAX_VALUES} operators")
 
 
 class _Reader:
@@ -162,9 +162,9 @@ class _Reader:
         self.require_texts(*(text for item in proto.metadata_props for text in (item.key, item.value)))
         opsets = {item.domain: item.version for item in proto.opset_import}
         if len(graph.node) > MAX_VALUES:
-            raise UnsupportedError(f"{self.path}: more than {MAX_VALUES} operators")
+            raise UnsupportedError(f"{self.path}: the model has more than {MAX_VALUES} operators")
         if graph.sparse_initializer:
-            raise UnsupportedError(f"{self.path}: sparse weights; write them out")
+            raise UnsupportedError(f"{self.path}: the model has sparse weights; store them as dense tensors")
         constants = {item.name: Constant(self.array(item), item.name, learned=True) for item in graph.initializer}
         model = OnnxModel(
             path=self.path, producer=f"{proto.producer_name} {proto.producer_version}".strip(), opsets=opsets,
@@ -175,8 +175,8 @@ class _Reader:
         )  # fmt: skip
         if model.opset and model.opset < OLDEST_OPSET:
             raise UnsupportedError(
-                f"{self.path}: opset {model.opset}; those from {OLDEST_OPSET} on are read: convert it with "
-                "onnx.version_converter"
+                f"{self.path}: opset {model.opset} is not supported; convert the model to opset {OLDEST_OPSET} or "
+                f"later with onnx.version_converter"
             )
         return model
 
@@ -188,7 +188,7 @@ class _Reader:
         else:
             attributes = {item.name: self.attribute(item) for item in node.attribute}
         inputs = tuple(node.input)
-        while inputs and not inputs[-1]:  # operands that are left out at the end
+        while inputs and not inputs[-1]:  # trailing operands that are left out
             inputs = inputs[:-1]
         return OnnxNode(
             node.op_type, node.domain, node.name, inputs=inputs, outputs=tuple(node.output), attributes=attributes,
@@ -196,9 +196,9 @@ class _Reader:
         )  # fmt: skip
 
     def require_texts(self, *names: str | bytes) -> None:
-        """The package `onnx` hands out bytes where a file has them in place of UTF-8."""
+        """Raise FormatError for names that are not UTF-8, for which the package `onnx` hands out bytes."""
         if any(isinstance(name, bytes) for name in names):
-            raise self.error("a name that is no text in UTF-8")
+            raise self.error("a name is not UTF-8 text")
 
     def attribute(self, item: onnx.AttributeProto) -> Any:
         from onnx import AttributeProto, helper
@@ -217,7 +217,7 @@ class _Reader:
         dims = tuple(tensor.dims)
         try:
             if min(dims, default=1) < 0:
-                raise ValueError(f"a tensor of shape {dims}")
+                raise ValueError(f"a tensor cannot have the shape {dims}")
             dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
             self.count(prod(dims) * dtype.itemsize)
             if tensor.data_location == TensorProto.EXTERNAL:
@@ -228,18 +228,18 @@ class _Reader:
         return array
 
     def external(self, tensor: onnx.TensorProto, dtype: np.dtype[Any], dims: tuple[int, ...]) -> np.ndarray:
-        """A tensor whose bytes lie in a file beside the model or below it. Where the model is a link, as in Hugging
-        Face's cache, the file may be one too, to the same folder."""
+        """A tensor whose bytes are in another file, beside the model or below its folder. Where the model is a symbolic
+        link, as in Hugging Face's cache, that file may be one too, into the same folder."""
         said = {entry.key: entry.value for entry in tensor.external_data}
         self.require_texts(*said.keys(), *said.values())
         place, offset = said.get("location", ""), int(said.get("offset", 0))
         if self.file is None:
-            raise self.error(f"its weights lie in another file, {legible(place)}; unpack the archive")
+            raise self.error(f"its weights are in another file, {legible(place)}; unpack the archive")
         folder, file = self.file.parent, (self.file.parent / place).resolve()
         inside = Path(os.path.normpath(folder / place)).is_relative_to(os.path.normpath(folder))
         beside = inside and file.parent == self.file.resolve().parent
         if Path(place).is_absolute() or not (beside or file.is_relative_to(folder.resolve())):
-            raise self.error(f"its weights are said to lie in {legible(place)}, which is outside of the model's folder")
+            raise self.error(f"its weights are said to be in {legible(place)}, which is outside of the model's folder")
         wanted = prod(dims) * dtype.itemsize
         if int(said.get("length", wanted)) != wanted or offset < 0:
             raise ValueError(f"{said.get('length')} bytes from {offset} for shape {dims} of {dtype}")
@@ -248,9 +248,11 @@ class _Reader:
                 stream.seek(offset)
                 content = stream.read(wanted)
         except OSError as error:
-            raise self.error(f"cannot read {file}: {error.strerror}; it holds weights of the model") from None
+            what = f"cannot read {file}: {error.strerror}; put it beside the model, whose weights it holds"
+            raise self.error(what) from None
         if len(content) < wanted:
-            raise self.error(f"{file} holds {len(content)} of the {wanted} bytes of {legible(tensor.name)}; copy it")
+            what = f"{file} holds {len(content)} of the {wanted} bytes of {legible(tensor.name)}; copy it again"
+            raise self.error(what)
         return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(dims)
 
     def count(self, size: int) -> None:

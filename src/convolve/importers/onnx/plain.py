@@ -20,7 +20,7 @@ Rule = Callable[[Call], Value | tuple[Value, ...]]
 
 
 def _unary(*ops: str) -> Rule:
-    """Operations of one operand, the first one first."""
+    """A chain of operations of one operand, in this order."""
 
     def lower(call: Call) -> Tensor:
         x = call.tensor()
@@ -37,12 +37,14 @@ def _alpha(op: str, default: float) -> Rule:
 
 
 def _broadcasting(op: str, learned: bool = False) -> Callable[[Call], Tensor]:
-    """An operation of values that broadcast; of more than two, from left to right. What is added to or multiplied with
-    a layer's result was `learned`; a constant before the first layer prepares the image."""
+    """An operation that broadcasts; more than two operands are combined from left to right. What is combined with a
+    layer's result was `learned`; a constant that comes before the first layer is preprocessing."""
 
     def lower(call: Call) -> Tensor:
         if call.opset < 7:
-            raise UnsupportedError("broadcasting of before opset 7")
+            raise UnsupportedError(
+                "opsets before 7 broadcast differently; convert the model with onnx.version_converter"
+            )
         keys, where = call.aligned([call.tensor(index, learned) for index in range(len(call.operands))])
         result = keys[0]
         for key in keys[1:]:
@@ -53,7 +55,7 @@ def _broadcasting(op: str, learned: bool = False) -> Callable[[Call], Tensor]:
 
 
 def _divide(call: Call) -> Tensor:
-    """Whole numbers give whole numbers, rounded towards zero."""
+    """The quotient of integers is an integer, rounded towards zero."""
     result = _broadcasting("divide")(call)
     return call.like(result, call.add("trunc", result.key)) if call.whole else result
 
@@ -140,7 +142,7 @@ def _not(call: Call) -> Tensor:
 
 
 def _prelu(call: Call) -> Tensor:
-    """Slopes are one, one for each channel, or whatever broadcasts."""
+    """The slope is one number, one per channel, or anything that broadcasts."""
     x, slopes = call.tensor(), call.constant(1)
     shape = call.draft.shape(x.key)
     by_channel = slopes.size == shape[0] and len(slopes.squeeze().shape) <= 1 and _channel_axis(call, x) == 1
@@ -152,7 +154,7 @@ def _prelu(call: Call) -> Tensor:
 
 
 def _channel_axis(call: Call, x: Tensor) -> int:
-    """The file's axis that the longest axis of the second operand meets."""
+    """The file's axis that matches the longest axis of the second operand."""
     slopes, rank = call.constant(1).shape, len(call.dims(x))
     longest = max(range(len(slopes)), key=lambda axis: slopes[axis], default=0)
     return rank - len(slopes) + longest
@@ -162,7 +164,7 @@ WHOLE_TYPES = (2, 3, 4, 5, 6, 7, 12, 13)
 
 
 def _cast(call: Call) -> Tensor:
-    """Between kinds of floats, nothing; to whole numbers, towards zero; to truth values, what is not 0."""
+    """Between float types, nothing; to integers, rounding towards zero; to booleans, x != 0."""
     x, kind = call.tensor(), call.get("to", int)
     if kind in (1, 10, 11, 16):
         return x
@@ -187,7 +189,7 @@ def _dropout(call: Call) -> tuple[Tensor, ...]:
 
 
 def _image_scaler(call: Call) -> Tensor:
-    """Of before opset 10: x * scale + bias, one for each channel."""
+    """An operator of before opset 10: x * scale + bias, with one bias per channel."""
     x, bias = call.image(), np.asarray(call.attributes.get("bias", [0.0]))
     scaled = call.add("multiply", x.key, call.number_key(call.get("scale", float, 1.0)))
     return call.like(x, call.add("add", scaled, call.number_key(bias.reshape(-1, 1, 1))))
@@ -197,7 +199,7 @@ def _image_scaler(call: Call) -> Tensor:
 
 
 def _softmax(op: str) -> Rule:
-    """Along one axis; before opset 13, over all axes from the given one on."""
+    """The softmax along one axis; before opset 13, over all axes from the given one on."""
 
     def lower(call: Call) -> Tensor:
         x = call.tensor()
@@ -212,14 +214,14 @@ def _softmax(op: str) -> Rule:
 
 
 def _axis(call: Call, x: Tensor, axis: int) -> tuple[int, ...]:
-    """The draft's axes; in a file for one sample the batch axis of size 1 counts for nothing."""
+    """The draft's axes; in a file for one sample, its batch axis of size 1 is left out."""
     if axis == x.axis and call.samples == 1:
         return call.places(x, axis)
     return (call.place(x, axis),)
 
 
 def _reduction(op: str, before: str = "", after: str = "") -> Rule:
-    """A reduction of `before` each number, `after` which comes a function of the result."""
+    """A reduction: `before` is applied to each number, `after` to the result."""
 
     def lower(call: Call) -> Tensor:
         x = call.tensor()
@@ -263,7 +265,7 @@ def _reduced(call: Call, x: Tensor, axes: list[int], keep: bool, ops: tuple[str,
 def _extreme(op: str) -> Rule:
     def lower(call: Call) -> Tensor:
         if call.attributes.get("select_last_index", 0):
-            raise UnsupportedError("the last of several equal extremes")
+            raise UnsupportedError("it selects the last of several equal values")
         axis, keep = call.get("axis", int, 0), bool(call.get("keepdims", int, 1))
         return _reduced(call, call.tensor(), [axis], keep, (op, ""))
 
@@ -287,7 +289,7 @@ def _top_k(call: Call) -> tuple[Tensor, Tensor]:
     x = call.tensor()
     k = call.get("k", int) if call.opset < 10 else int(call.constant(1).reshape(-1)[0])
     if not call.attributes.get("largest", 1):
-        raise UnsupportedError("the k smallest numbers")
+        raise UnsupportedError("it selects the smallest numbers (largest=0)")
     axis = call.place(x, call.get("axis", int, -1))
     return tuple(call.like(x, call.add(op, x.key, axis=axis, k=k)) for op in ("top_k_values", "top_k_indices"))  # type: ignore[return-value]
 
@@ -297,7 +299,7 @@ def _one_hot(call: Call) -> Tensor:
     rank = len(call.dims(x)) + 1
     axis = axis_of(call.get("axis", int, -1), rank)
     if x.axis is None or x.parts or axis <= x.axis:
-        raise UnsupportedError("one-hot numbers before the batch axis")
+        raise UnsupportedError("its new axis is not behind the batch axis")
     key = call.add("one_hot", x.key, axis=axis - 1, classes=depth)
     off, on = float(values[0]), float(values[1])
     if (off, on) != (0, 1):
@@ -311,7 +313,7 @@ def _constant(call: Call) -> Constant:
             kind = np.float32 if "float" in name else np.int64
             value = call.attributes[name]
             return Constant(value if name == "value" else np.asarray(value, kind))
-    raise UnsupportedError("a constant that is no number")
+    raise UnsupportedError("the constant is not a number")
 
 
 _UNARY = {

@@ -1,4 +1,4 @@
-"""ONNX's Resize along one axis, as the matrix that it is: each new cell is a weighted sum of old ones.
+"""ONNX's Resize along one axis, as a matrix: each new cell is a weighted sum of old ones.
 
 Source of the formulas: https://onnx.ai/onnx/operators/onnx__Resize.html.
 """

@@ -13,7 +13,7 @@ from convolve.importers.onnx.call import BATCH, Call, Tensor, Value
 from convolve.importers.onnx.model import Constant
 from convolve.importers.onnx.plain import Rule
 
-_MOST_CELLS = 2**16  # of one axis, each of which becomes a number in the code
+_MOST_CELLS = 2**16  # of one axis; each becomes a number in the code
 
 
 def _shape(call: Call) -> Constant:
@@ -29,15 +29,15 @@ def _reshape(call: Call) -> Tensor:
 
 
 def to_shape(call: Call, x: Tensor, target: Sequence[int], allow_zero: bool = False) -> Tensor:
-    """A reshape in the file's words: 0 keeps a size, -1 is what fits. Numbers that were written for a batch of one, or
-    of the size that the file fixes, are read for batches of any size."""
+    """A reshape in the file's terms: 0 keeps a size, -1 is inferred. Sizes that were written for a batch of one, or for
+    the batch size that the file fixes, are read for batches of any size."""
     dims = call.dims(x)
     if not allow_zero:
         require(all(size or axis < len(dims) for axis, size in enumerate(target)), f"a reshape of {dims} to {target}")
         target = [size or dims[axis] for axis, size in enumerate(target)]
     require(list(target).count(-1) <= 1, f"a reshape to {target}")
     if x.axis is None and dims and any(size > 0 and size % BATCH == 0 for size in target) and call.batched(x):
-        x = call.with_batch(x)  # of a file for one sample, which counts them again
+        x = call.with_batch(x)  # a file for one sample that has a batch axis again from here on
         return call.shaped(x, _completed(target, prod(call.dims(x))))
     if x.axis is None:
         return call.shaped(x, _completed(target, prod(dims)))
@@ -48,11 +48,11 @@ def to_shape(call: Call, x: Tensor, target: Sequence[int], allow_zero: bool = Fa
 
 
 def _written_for(call: Call, x: Tensor, target: Sequence[int]) -> int | None:
-    """The size of the batch that the numbers of a reshape were written for; None: they hold for any."""
+    """The batch size that the sizes of a reshape were written for; None: they hold for any."""
     if any(size > 0 and size % BATCH == 0 for size in target):
         return None
     if call.samples is not None or -1 not in target:
-        return call.samples or 1  # torch writes the size of its example where the code asked for it
+        return call.samples or 1  # where the code asked for the batch size, torch writes that of its example
     left = target.index(-1)
     baked = left > 0 and target[0] == 1 and _completed(target, prod(call.dims(x)))[left] != BATCH
     return 1 if baked else None
@@ -67,11 +67,11 @@ def _completed(target: Sequence[int], total: int) -> list[int]:
 
 
 def _for_samples(call: Call, x: Tensor, target: Sequence[int], samples: int) -> Tensor:
-    """A reshape whose numbers were written for so many samples."""
+    """A reshape whose sizes were written for `samples` samples."""
     one = [size // BATCH * samples if size % BATCH == 0 else size for size in call.dims(x)]
     full, before = _completed(target, prod(one)), prod(one[: x.axis]) * x.outer
     if samples == 1:
-        # The first axis, if it is of size 1, is the batch's; elsewhere the file has none for it any more.
+        # A first axis of size 1 is the batch axis; otherwise the file has no batch axis from here on.
         has_batch = full[:1] == [1] and before == 1
         return call.shaped(x, [BATCH, *full[1:]]) if has_batch else Tensor(call.reshaped(x.key, tuple(full)), None)
     for axis, size in enumerate(full):
@@ -117,7 +117,7 @@ def _transpose(call: Call) -> Tensor:
     x = call.tensor()
     rank = len(call.dims(x))
     order = call.integers("perm") or list(range(rank))[::-1]
-    require(sorted(order) == list(range(rank)), f"axes {order} of {rank}")
+    require(sorted(order) == list(range(rank)), f"the order {order} for {rank} axes")
     return transposed(call, x, order)
 
 
@@ -125,7 +125,7 @@ def transposed(call: Call, x: Tensor, order: Sequence[int]) -> Tensor:
     places = tuple(place for axis in order for place in call.places(x, axis))
     axis = None if x.axis is None else list(order).index(x.axis)
     key, before = x.key, call.draft.node(x.key)
-    if before is not None and before.op == "transpose":  # two of them are one, or nothing: images stored HWC
+    if before is not None and before.op == "transpose":  # two become one, or cancel out: images stored HWC
         places, key = tuple(before.integers("order")[place] for place in places), before.inputs[0]
     if places != tuple(range(len(places))):
         key = call.add("transpose", key, order=places)
@@ -133,7 +133,7 @@ def transposed(call: Call, x: Tensor, order: Sequence[int]) -> Tensor:
 
 
 def _expand(call: Call) -> Tensor:
-    """To the sizes that two shapes have together; what becomes as long as the batch is the same for each sample."""
+    """To the shape that both shapes broadcast to; a value without a batch axis is repeated for each sample."""
     x, target = call.tensor(), call.integers("shape", 1) or []
     rank = max(len(target), len(call.dims(x)))
     dims = (1,) * (rank - len(call.dims(x))) + call.dims(x)
@@ -144,7 +144,7 @@ def _expand(call: Call) -> Tensor:
     x = call.shaped(x, dims)
     if x.axis is None and any(size % BATCH == 0 for size in sizes):
         axis = next(axis for axis, size in enumerate(sizes) if size % BATCH == 0)
-        require(dims[axis] == 1, f"shape {dims} in as many samples as there are")
+        require(dims[axis] == 1, f"shape {dims} cannot be expanded to the batch size")
         parts = (sizes[axis] // BATCH,) if sizes[axis] != BATCH else ()
         key = call.reshaped(x.key, (*dims[:axis], *(1,) * len(parts), *dims[axis + 1 :]))
         x = Tensor(key, axis, inner=sizes[axis] // BATCH)
@@ -155,7 +155,7 @@ def _expand(call: Call) -> Tensor:
 
 
 def _constant_of_shape(call: Call) -> Tensor:
-    """One number, for each sample; shapes without the batch are constants."""
+    """One number, for each sample; fold.py computes shapes without a batch axis."""
     sizes = [int(size) for size in call.constant(0).reshape(-1)]
     value = call.attributes.get("value")
     axis = next(axis for axis, size in enumerate(sizes) if size % BATCH == 0)
@@ -170,12 +170,12 @@ def _tile(call: Call) -> Tensor:
     if x.axis is None and any(count % BATCH == 0 for count in repeats):
         axis = next(axis for axis, count in enumerate(repeats) if count % BATCH == 0)
         dims = call.dims(x)
-        require(dims[axis] == 1 and repeats[axis] == BATCH, f"shape {dims} {repeats} times")
+        require(dims[axis] == 1 and repeats[axis] == BATCH, f"shape {dims} repeated {repeats} times")
         x = Tensor(call.reshaped(x.key, (*dims[:axis], *dims[axis + 1 :])), axis)
         repeats[axis] = 1
     for axis, count in enumerate(repeats):
         if count != 1:
-            require(1 <= count <= 4096, f"an axis {count} times")
+            require(1 <= count <= 4096, f"an axis repeated {count} times")
             x = call.like(x, call.add("concatenate", *[x.key] * count, axis=call.place(x, axis)))
     return x
 
@@ -188,7 +188,7 @@ def _concat(call: Call) -> Tensor:
     axis = axis_of(call.get("axis", int), len(call.dims(tensors[0])))
     keys, where = call.aligned(tensors)
     if axis == where.axis:
-        raise UnsupportedError("concatenation of samples")
+        raise UnsupportedError("it concatenates samples")
     place = axis if where.axis is None or axis < where.axis else axis + len(where.parts) - 1
     return call.like(where, call.add("concatenate", *keys, axis=place))
 
@@ -201,7 +201,7 @@ def _split(call: Call) -> tuple[Value, ...]:
     if sizes is None:
         each = -(-whole // count)
         sizes = [min(each, whole - begin) for begin in range(0, whole, each)]
-    require(sum(sizes) == whole and len(sizes) == count, f"{whole} cells in parts of {sizes}")
+    require(sum(sizes) == whole and len(sizes) == count, f"{whole} cells cannot be split into {sizes}")
     ends = np.cumsum(sizes).tolist()
     return tuple(_part(call, x, place, end - size, end) for size, end in zip(sizes, ends, strict=True))
 
@@ -215,7 +215,9 @@ def _slice(call: Call) -> Tensor:
     x = call.tensor()
     starts, ends = call.integers("starts", 1) or [], call.integers("ends", 2) or []
     axes, steps = call.integers("axes", 3) or list(range(len(starts))), call.integers("steps", 4) or [1] * len(starts)
-    require(len(starts) == len(ends) == len(axes) == len(steps), "slices with other numbers of ends")
+    require(
+        len(starts) == len(ends) == len(axes) == len(steps), "it has different numbers of starts, ends, axes and steps"
+    )
     for axis, begin, end, step in zip(axes, starts, ends, steps, strict=True):
         require(step != 0, "a slice of step 0")
         size = call.dims(x)[axis_of(axis, len(call.dims(x)))]
@@ -228,7 +230,7 @@ def _cut(call: Call, x: Tensor, axis: int, cells: range) -> Tensor:
     if axis == x.axis and (len(cells) == call.dims(x)[axis] or (call.samples == 1 and cells[:1] == range(1))):
         return x
     place = call.place(x, axis)
-    require(len(cells) >= 1, f"a slice of no cells along axis {axis}")
+    require(len(cells) >= 1, f"the slice is empty along axis {axis}")
     if cells.step < 0:
         return call.like(x, call.add("gather", x.key, axis=place, indices=tuple(cells)))
     if cells == range(call.draft.shape(x.key)[place]):
@@ -237,7 +239,7 @@ def _cut(call: Call, x: Tensor, axis: int, cells: range) -> Tensor:
 
 
 def _gather(call: Call) -> Tensor:
-    """By constant indices. One number drops its axis; several axes of them take its place."""
+    """By constant indices: a single number drops its axis; an array of indices puts its own axes in the place."""
     x, indices = call.tensor(), call.constant(1)
     dims = call.dims(x)
     axis = axis_of(call.get("axis", int, 0), len(dims))
@@ -261,7 +263,7 @@ def _pad(call: Call) -> Tensor:
     x, pads = call.tensor(), call.integers("pads", 1) or []
     rank, mode = len(call.dims(x)), call.get("mode", str, "constant")
     axes = [axis_of(axis, rank) for axis in call.integers("axes", 3) or range(rank)]
-    require(len(pads) == 2 * len(axes), f"{len(pads)} numbers for {len(axes)} axes")
+    require(len(pads) == 2 * len(axes), f"{len(pads)} pad sizes for {len(axes)} axes")
     value = call.number("value", 2, 0.0)
     lower, upper = [0] * len(call.draft.shape(x.key)), [0] * len(call.draft.shape(x.key))
     for index, axis in enumerate(axes):

@@ -17,7 +17,7 @@ def _each(call: Call, name: str, axes: int, default: int) -> Shape:
 
 
 def _padding(call: Call, sizes: Shape, reach: Shape, strides: Shape) -> tuple[Shape, Shape]:
-    """(lower, upper); "SAME" makes ceil(size / stride) windows of it."""
+    """(lower, upper) padding; "SAME" gives ceil(size / stride) windows."""
     how, axes = call.get("auto_pad", str, "NOTSET"), len(sizes)
     if how in ("NOTSET", ""):
         pads = _each(call, "pads", 2 * axes, 0)
@@ -35,7 +35,7 @@ def _reach(window: Shape, dilation: Shape) -> Shape:
 
 
 def _weighted(call: Call) -> list[str]:
-    """Weight and bias of a layer."""
+    """The keys of a layer's weight and bias."""
     bias = [call.weights(2, (call.constant(2).size,))] if call.has(2) else []
     return [call.weights(1), *bias]
 
@@ -83,7 +83,7 @@ def _convolution_transpose(call: Call) -> Tensor:
 
 
 def _windows(call: Call, x: Tensor) -> dict[str, Shape]:
-    """window, strides, dilation, lower, upper, and `beyond`: what rounding up adds to the upper padding."""
+    """window, strides, dilation, lower and upper padding, and `beyond`: what ceil_mode adds to the upper padding."""
     sizes = call.draft.shape(x.key)[1:]
     window = tuple(call.integers("kernel_shape") or ())
     require(len(window) == len(sizes), f"a window {window} over {len(sizes)} spatial axes")
@@ -116,7 +116,7 @@ def _max_pool(call: Call) -> tuple[Value, ...]:
 
 
 def _average_pool(call: Call) -> Tensor:
-    """The divisor counts the cells of the image and, if said so, its padding, but none that rounding up adds."""
+    """The divisor counts the image's cells and, with count_include_pad, its padding's, but none of ceil_mode's."""
     x, windows = call.image(), _windows(call, call.image())
     dilation, upper, beyond = (windows.pop(name) for name in ("dilation", "upper", "beyond"))
     counts_padding, key = bool(call.attributes.get("count_include_pad", 0)), x.key
@@ -136,10 +136,10 @@ def _surrounded(call: Call, key: str, lower: Shape, upper: Shape, value: float) 
 
 
 def _over_cells(call: Call, key: str, op: str, windows: dict[str, Shape], dilation: Shape) -> str:
-    """A pooling whose windows have gaps: its cells one after the other, each as an image."""
+    """A pooling with dilation: the cells of its windows, one after the other, each as an image."""
     window, strides = windows["window"], windows["strides"]
     sizes = call.draft.shape(key)[1:]
-    require(prod(window) <= 1024, f"a window of {window} with gaps")
+    require(prod(window) <= 1024, f"its window {window} has dilation")
     counts = [(size - r) // s + 1 for size, r, s in zip(sizes, _reach(window, dilation), strides, strict=True)]
     result = ""
     for cell in product(*map(range, window)):
@@ -155,7 +155,7 @@ def _dilated_average(call: Call, key: str, windows: dict[str, Shape], dilation: 
     beyond = tuple(max(0, more) for more in windows["beyond"])
     shape, counted = call.draft.shape(key), float(bool(call.attributes.get("count_include_pad", 0)))
     total = _over_cells(call, _surrounded(call, key, lower, _plus(upper, beyond), 0.0), "add", windows, dilation)
-    require(prod(shape) <= 2**24, f"an average of shape {shape} over windows with gaps")
+    require(prod(shape) <= 2**24, f"it averages shape {shape} with dilation")
     ones = np.pad(np.ones(shape[1:], np.float32), [*zip(lower, upper, strict=True)], constant_values=counted)
     ones = np.pad(ones, [(0, more) for more in beyond])[None]
     cells = _over_cells(call, call.number_key(ones), "add", windows, dilation)
@@ -165,7 +165,7 @@ def _dilated_average(call: Call, key: str, windows: dict[str, Shape], dilation: 
 def _lp_pool(call: Call) -> Tensor:
     x, p = call.image(), float(call.get("p", int, 2))
     windows = _windows(call, x)
-    require(max(windows.pop("dilation")) == 1, "windows with gaps")
+    require(max(windows.pop("dilation")) == 1, "its windows have dilation")
     upper = _plus(windows.pop("upper"), windows.pop("beyond"))
     key = call.add("power", call.add("abs", x.key), call.number_key(p))
     mean = call.add("average_pool", key, **windows, upper=upper, divisor="window")

@@ -1,4 +1,4 @@
-"""PyTorch's checkpoints: a state_dict, alone or within what a training kept, or a network that was saved whole."""
+"""PyTorch checkpoints: a state_dict, alone or inside what a training saved, or a network that was saved whole."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -37,12 +37,12 @@ from convolve.transforms.preprocess import Preprocess
 __all__ = ["Checkpoint", "is_pytorch", "read"]
 
 _MOST_CLASSES = 2**24  # a damaged file may state any number
-MAX_DEPTH = 6  # of what holds a state_dict: {"model": {"module": {...}}} and the like
+MAX_DEPTH = 6  # of dictionaries around a state_dict: {"model": {"module": {...}}} and the like
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """`origin` says what was taken of the file; `first` are the numbers of the first layer."""
+    """A network from a checkpoint. `origin`: which part of the file was read; `first`: its first weights."""
 
     module: nn.Module
     spec: NetworkSpec
@@ -54,20 +54,22 @@ class Checkpoint:
 
 
 def is_pytorch(path: Path) -> bool:
-    """Whether it is a checkpoint, or `timm:NAME`, a network that timm has the weights of."""
+    """Whether `path` is a PyTorch checkpoint, or `timm:NAME`, a network whose weights timm publishes."""
     return is_published(str(path)) or files.is_pytorch(path)
 
 
 def read(path: Path, overrides: PreprocessOverrides) -> Checkpoint:
-    """The network in a checkpoint, with the preprocessing that its architecture is published with.
+    """The network in a checkpoint, with the preprocessing that was published for its architecture.
 
-    Raises UnsupportedError for one that is not recognized, and ModelError for one that does not fit `overrides.arch`.
+    Raises UnsupportedError for an unknown architecture, ModelError where `overrides.arch` does not fit.
     """
     if is_published(str(path)):
         return _published(str(path))
     tensors = open_tensors(path)
     if len(tensors.shapes) > 4 * MAX_VALUES:
-        raise ModelError(f"{path} has {len(tensors.shapes):,} tensors, more than any network")
+        raise ModelError(
+            f"{path} has {len(tensors.shapes):,} tensors, more than any known network; give a checkpoint of one network"
+        )
     said = beside(path)
     name, held_in, found = _found(path, tensors, overrides.arch, said.architecture)
     made = architecture(name)
@@ -102,7 +104,7 @@ def _published(name: str) -> Checkpoint:
     tensors = [*module.state_dict().values()]
     classes = int(getattr(module, "num_classes", len(tensors[-1])))
     if not classes:
-        raise UnsupportedError(f"{name} gives features, no classes; choose one that was trained for classes")
+        raise UnsupportedError(f"{name} outputs features, not classes; choose a network that was trained to classify")
     preprocess = replace(_preprocess(said, (3, said.size, said.size)), known_from="timm")
     return Checkpoint(
         module.eval(), NetworkSpec(name), preprocess, classes=classes,
@@ -114,8 +116,8 @@ def _published(name: str) -> Checkpoint:
 
 
 def _found(path: Path, tensors: Tensors, arch: str | None, stated: str) -> tuple[str, str, Shapes]:
-    """(the architecture's name, what its state_dict is held in, the state_dict's shapes). Of several networks that have
-    these tensors it is the one that is `stated`, or else that the file is called after."""
+    """(the architecture's name, the path of its state_dict in the file, that state_dict's shapes). If several
+    architectures have these tensors, it is the `stated` one, or else the one in the file's name."""
     parts = _parts(tensors.shapes)
     if arch:
         made = architecture(arch)
@@ -137,7 +139,7 @@ def _found(path: Path, tensors: Tensors, arch: str | None, stated: str) -> tuple
 
 
 def _parts(shapes: Shapes) -> dict[str, dict[str, Shape]]:
-    """What is held in each dictionary of the file, by the path that leads to it: in "state_dict.module", for one."""
+    """The dictionaries of the file by their paths, such as "state_dict.module"."""
     parts: dict[str, dict[str, Shape]] = {"": dict(shapes)}
     for name, shape in shapes.items():
         words = name.split(".", MAX_DEPTH)
@@ -147,7 +149,7 @@ def _parts(shapes: Shapes) -> dict[str, dict[str, Shape]]:
 
 
 def _averaged_first(held_in: Iterable[str]) -> str:
-    """Where a training kept averaged weights beside the others, those are what it evaluated."""
+    """Averaged weights first: a training that keeps them beside the others evaluates them."""
     return min(held_in, key=lambda where: ("ema" not in where.lower(), len(where)))
 
 
@@ -166,7 +168,7 @@ def _unrecognized(path: Path, shapes: Shapes) -> str:
 
 
 def _sizes(made: Architecture, found: Shapes) -> tuple[int, int]:
-    """(channels of the images, classes): what the first and the last layer of `found` have."""
+    """(channels of the images, number of classes), from the shapes of the first and the last layer of `found`."""
     names = [*shapes_of(made.spec, (3, made.published.size, made.published.size), 1000)]
     first, last = (
         found.get(name, next(iter([*found.values()][at:]), ())) for name, at in ((names[0], 0), (names[-1], -1))
@@ -176,7 +178,7 @@ def _sizes(made: Architecture, found: Shapes) -> tuple[int, int]:
 
 
 def _plan(wanted: Shapes, found: Shapes, is_ordered: bool) -> dict[str, str] | str:
-    """Name in the network -> name in the file: every source once, every target filled. Else what does not fit."""
+    """Name in the network -> name in the file: each is used or filled exactly once. Else why it does not fit."""
     ours, theirs = ([name for name in names if not name.endswith(COUNTER)] for names in (wanted, found))
     if {*ours} != {*theirs} and is_ordered and [wanted[name] for name in ours] == [found[name] for name in theirs]:
         pairs = [*zip(ours, theirs, strict=True)]
@@ -194,7 +196,7 @@ def _plan(wanted: Shapes, found: Shapes, is_ordered: bool) -> dict[str, str] | s
 
 
 def _preprocess(said: Published, shape_CHW: tuple[int, int, int]) -> Preprocess:
-    """As torchvision and timm prepare images, in the terms of pixels from 0 to 255."""
+    """The preprocessing of torchvision and timm, for pixel values from 0 to 255."""
     mean, scale = tuple(255 * value for value in said.mean), tuple(1 / (255 * value) for value in said.std)
     if shape_CHW[0] == 1:
         mean, scale = (sum(mean) / 3,), (sum(scale) / 3,)

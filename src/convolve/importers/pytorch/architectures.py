@@ -1,7 +1,7 @@
-"""Which network the names and shapes of a checkpoint belong to: one of ours, or one that timm or torchvision builds.
+"""Which architecture has the tensor names and shapes of a checkpoint: one of ours, or one of timm or torchvision.
 
-architectures.csv has a row for each of theirs: its name, and the fingerprint of its names and shapes. It is made by
-benchmarks/architectures.py.
+architectures.csv has a row for each of theirs: its name, and a fingerprint of its tensor names and shapes. It is
+written by benchmarks/architectures.py.
 """
 
 import csv
@@ -28,7 +28,7 @@ class Architecture:
 
 
 _HALF, _CIFAR = (0.5, 0.5, 0.5), (0.4914, 0.4822, 0.4465)
-# The networks that we build, by the names that torchvision, timm and authors of CIFAR-10's give them.
+# Our own networks, by the names that torchvision, timm and authors of CIFAR-10 networks give them.
 OWN = {
     "resnet18": Architecture(NetworkSpec("resnet", "18")),
     "resnet34": Architecture(NetworkSpec("resnet", "34")),
@@ -54,20 +54,20 @@ def architecture(name: str) -> Architecture:
 
 
 def fingerprint(shapes: Shapes) -> str:
-    """Eight digits that depend on names and shapes, and neither on the number of classes nor on color or gray."""
+    """Eight hex digits that depend on names and shapes, but neither on the number of classes nor on color or gray."""
     lines = sorted(f"{name} {_inner(shape)}" for name, shape in shapes.items() if not name.endswith(COUNTER))
     return f"{crc32(chr(10).join(lines).encode()):08x}"
 
 
 def in_order(shapes: Shapes) -> tuple[tuple[str, Shape], ...]:
-    """The last word of each name and its shape, which stay when a network's layers get other names."""
+    """The last word of each name, with its shape: both stay the same when layers are renamed."""
     return tuple(
         (name.rpartition(".")[2], _inner(shape)) for name, shape in shapes.items() if not name.endswith(COUNTER)
     )
 
 
 def _inner(shape: Shape) -> Shape:
-    """The shape without its first size; of the second, 1 is taken for 3."""
+    """The shape without its first size (channels or classes out); 1 channel in (gray) counts as 3 (color)."""
     return tuple(3 if (axis, size) == (1, 1) else size for axis, size in enumerate(shape) if axis)
 
 

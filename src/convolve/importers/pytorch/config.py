@@ -1,4 +1,4 @@
-"""What timm's config.json says of a checkpoint that lies beside it."""
+"""What timm's config.json says about the checkpoint that it lies beside."""
 
 import json
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MOST_BYTES = 1 << 22
 
 @dataclass(frozen=True)
 class Config:
-    """`architecture` is timm's name of the network; `published` None where it does not say how images were prepared."""
+    """`architecture`: timm's name of the network. `published`: its preprocessing, None if it is not stated."""
 
     architecture: str = ""
     published: Published | None = None
@@ -22,7 +22,7 @@ class Config:
 
 
 def beside(path: Path) -> Config:
-    """Nothing is said by a file of another kind, or a damaged one."""
+    """What the config.json beside `path` says; a damaged file, or one of another kind, says nothing."""
     file = path.with_name("config.json")
     try:
         said: Any = json.loads(read_ordinary(file, _MOST_BYTES))

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint by their names, whichever of the three forms it has: .safetensors, or PyTorch's two."""
+"""The tensors of a checkpoint by name, in any of three formats: .safetensors, or PyTorch's two."""
 
 import json
 import struct
@@ -23,16 +23,16 @@ _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 @dataclass(frozen=True)
 class Tensors:
-    """`shapes` of the tensors by name, in the order of the file; `read` gives one of them, in float32 if it is one of
-    numbers with a fraction."""
+    """`shapes` by tensor name, in the order of the file. `read` returns one tensor; floating-point types become
+    float32."""
 
     shapes: Mapping[str, Shape]
     read: Callable[[str], torch.Tensor]
-    is_ordered: bool  # as the network defines them; .safetensors has them by the alphabet
+    is_ordered: bool  # in the order of the network's definition; .safetensors sorts them by name
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file begins with the length of a JSON header, and with one."""
+    """Whether the file begins like .safetensors: with the length of a JSON header, then that header."""
     with open_ordinary(path) as file:
         head = file.read(_LENGTH.size + 1)
     return len(head) == 9 and head[8:] == b"{" and _LENGTH.unpack(head[:8])[0] <= path.stat().st_size
@@ -48,7 +48,7 @@ def is_pytorch(path: Path) -> bool:
 
 
 def open_tensors(path: Path) -> Tensors:
-    """Raises FormatError for a damaged file."""
+    """Open a checkpoint of any of the three formats. Raises FormatError for a damaged file."""
     if not is_safetensors(path):
         stored = read_checkpoint(path)
         shapes = {name: tensor.values.shape for name, tensor in stored.items()}
@@ -57,7 +57,7 @@ def open_tensors(path: Path) -> Tensors:
         file: Any = safe_open(path, framework="pt")  # a part of it carries no types
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise FormatError(path, "", f"a damaged .safetensors file ({error}); get it again") from None
+        raise FormatError(path, "", f"a damaged .safetensors file ({error}); copy or download it again") from None
     return Tensors(shapes, partial(_read, file, path), is_ordered=False)
 
 
@@ -65,7 +65,7 @@ def _read(file: Any, path: Path, name: str) -> torch.Tensor:
     try:
         return _float32(file.get_tensor(name))
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise FormatError(path, name[:200], f"damaged ({error}); get the file again") from None
+        raise FormatError(path, name[:200], f"damaged ({error}); copy or download the file again") from None
 
 
 def _tensor_of(stored: StoredTensor) -> torch.Tensor:

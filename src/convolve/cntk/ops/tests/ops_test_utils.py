@@ -1,4 +1,4 @@
-"""What tests of programs take from those of CNTK's operations."""
+"""Names that programs' tests import from the tests of CNTK's operations."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ PRECISION_TO_TYPE = {"float": np.float32, "double": np.float64}
 
 
 def cntk_device(device_id: int) -> DeviceDescriptor:
-    """-1 is the processor."""
+    """-1 means the CPU."""
     return cpu() if device_id == -1 else gpu(device_id)
 
 

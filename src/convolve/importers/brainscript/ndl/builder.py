@@ -24,7 +24,7 @@ def read_ndl(block: Block, minibatch_size: float) -> Maker:
     ndl.run(macros_of(block))
     description = block.text("networkDescription", inherit=False)
     if not description and block.find("run", inherit=False) is None:
-        raise block.here.error(f"{block.name}: say networkDescription=FILE, or run=SECTION")
+        raise block.here.error(f"{block.name}: give networkDescription=FILE or run=SECTION")
     text = read_file(block, "networkDescription", description) if description else None
     for script in scripts_of(block, text, ("load", "run")):
         ndl.run(script)
@@ -32,7 +32,7 @@ def read_ndl(block: Block, minibatch_size: float) -> Maker:
 
 
 def macros_of(block: Block) -> list[Statement]:
-    """What stands in the files of ndlMacros."""
+    """The macros in the files that ndlMacros names."""
     names = filter(None, block.text("ndlMacros").split("+"))
     texts = [read_file(block, "ndlMacros", name.strip()) for name in names]
     return [each for text in texts for script in scripts_of(block, text, ("load", "run")) for each in script]
@@ -48,8 +48,8 @@ def read_file(block: Block, key: str, name: str) -> Text:
 
 
 def scripts_of(block: Block, text: Text | None, keys: tuple[str, str]) -> Iterator[tuple[Statement, ...]]:
-    """The scripts that `keys`, such as load and run, name: sections of the file `text`, or of the configuration; or all
-    of a file that has neither. What the configuration names holds before what the file does."""
+    """The scripts that `keys` (such as load and run) name: sections of the file `text`, or of the configuration. A file
+    without these keys is one script. What the configuration names wins over what the file names."""
     inner = block if text is None else Block(block.name, [text], block) if _has_sections(text, keys) else None
     if inner is None:
         assert text is not None
@@ -59,7 +59,7 @@ def scripts_of(block: Block, text: Text | None, keys: tuple[str, str]) -> Iterat
         for name in block.words(key, inherit=False) or inner.words(key, inherit=False):
             section = inner.raw(name)
             if section is None:
-                raise (inner.place(key) or block.here).error(f"{key} names {name!r}, and no section is called so")
+                raise (inner.place(key) or block.here).error(f"{key} names {name!r}, but no section has this name")
             is_block = section.string.startswith(("[", "{"))
             yield parse_script(section.cut(1, len(section) - 1) if is_block else section)
 

@@ -1,4 +1,4 @@
-"""Nodes of a network that is described otherwise than in BrainScript, made by BrainScript's own functions."""
+"""Nodes of a network that is not described in BrainScript, made by BrainScript's own functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,13 +13,13 @@ from convolve.importers.brainscript.syntax import Include, Member, Spot
 from convolve.importers.brainscript.text import of_lines
 from convolve.importers.brainscript.values import Array, Function, Node, Record, Scope, Value
 
-MINIBATCH_SIZE = 256.0  # of CNTK's trainer, where nothing is said
+MINIBATCH_SIZE = 256.0  # the default of CNTK's trainer
 
 
 class Maker:
-    """`nodes` are all that were made, under CNTK's names; `roles` leads from each of ROLES to its nodes.
+    """`nodes`: all nodes made so far, under CNTK's names; `roles` maps each of ROLES to its nodes.
 
-    `warnings` are sentences on what means nothing; `interleaved`: texts give its images pixel by pixel.
+    `warnings`: sentences about options without meaning. `interleaved`: text files have its images as (H, W, C).
     """
 
     def __init__(self, minibatch_size: float = MINIBATCH_SIZE) -> None:
@@ -33,7 +33,7 @@ class Maker:
         self._scope = self.evaluator.record(_functions(), own, "").scope
 
     def function(self, name: str, count: int) -> str | None:
-        """What a function with so many positional arguments is called in the library; None where there is none."""
+        """The library's name for a function with this many positional arguments; None if there is none."""
         own = [known for known in self._scope.members if known.rpartition("_")[0] == name]
         if own:
             return f"{name}_{count}" if f"{name}_{count}" in own else None
@@ -52,7 +52,7 @@ class Maker:
         positional: Sequence[Value],
         named: Mapping[str, Value] | None = None,
     ) -> Node:
-        """The node that `function` of the library makes of these values, called `name`."""
+        """The node that the library's `function` makes from these values, called `name`."""
         values = {f"{number}": value for number, value in enumerate(positional)}
         options = {f"{option}=": value for option, value in (named or {}).items()}
         arguments = tuple(syntax.Name(spot, key) for key in values)
@@ -61,10 +61,10 @@ class Maker:
         with deep_calls():
             node = self.evaluator.value(expression, Scope({**values, **options}, self._scope), name)
         if not isinstance(node, Node):
-            raise spot.error(f"{function} makes no node of a network here")
+            raise spot.error(f"{function} does not make a node with these arguments")
         if name in self.nodes and ASSUMED not in self.nodes[name].attributes:
-            raise spot.error(f"there is a node {name!r} already; remove it, or choose another name")
-        if name in self.nodes:  # criteria that nobody wrote make room
+            raise spot.error(f"there already is a node {name!r}; remove it, or choose another name")
+        if name in self.nodes:  # assumed criteria give way
             self.nodes = {other: n for other, n in self.nodes.items() if ASSUMED not in n.attributes}
             self.roles = {role: [n for n in nodes if ASSUMED not in n.attributes] for role, nodes in self.roles.items()}
         self.nodes[name] = node
@@ -82,7 +82,7 @@ class Maker:
         return Record(Scope({**self.nodes, **roles}, None))
 
     def described(self, evaluator: Evaluator) -> tuple[Record, Mapping[Node, str]]:
-        """The record, and what its nodes are called."""
+        """The record of the network, and the names of its nodes."""
         record = self.record()
         return record, names_in(evaluator, record, _NOWHERE)
 

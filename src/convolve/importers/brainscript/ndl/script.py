@@ -1,8 +1,8 @@
 """The statements of an NDL script -> nodes of a network, under the names that CNTK gives them.
 
-What a macro makes is called by the variable that its call is assigned to: `h1 = Layer (...)` makes h1.W and h1.z, and
-stands for the node that is called like the macro, or else for the last one. Names have no case. A variable may stand
-behind its use.
+A macro's nodes are named after the variable to which its call is assigned: `h1 = Layer (...)` makes h1.W and h1.z. `h1`
+itself is the node with the macro's name, or else the last one. Case does not matter in names. A variable may be used
+before it is defined.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _IMAGES |= {
     "Pooling_2": "CHW",
     "Pooling_3": "CHW",
 }
-_WITH_A_COLUMN = ("Plus", "Minus", "ElementTimes", "ColumnElementTimes", "DiagTimes")  # that serves each place
+_WITH_A_COLUMN = ("Plus", "Minus", "ElementTimes", "ColumnElementTimes", "DiagTimes")  # adds it at each place
 _NO_IMAGES = ("Times", "TransposeTimes", "Reshape_2", "RowSlice_3", "RowStack", "Transpose")
 _LAYOUTS = {"hwc": "HWC", "legacy": "HWC", "chw": "CHW", "cudnn": "CHW"}
 _INITIALIZERS = {name.lower(): name for name in ("uniform", "gaussian", "fixedValue", "fromFile")}
@@ -77,7 +77,7 @@ _FLAGS = {"true": True, "t": True, "false": False, "f": False}
 
 @dataclass(eq=False)
 class _Symbol:
-    """`name` stands for what `expression` comes to in `scope`; found when it is first needed. A node that is made for
+    """`name` stands for the value of `expression` in `scope`, computed when it is first needed. A node that is made for
     an argument has no name."""
 
     name: str
@@ -90,7 +90,7 @@ class _Symbol:
 
 @dataclass(eq=False)
 class Scope:
-    """The variables of a script, or of one call of a macro; what is not found is looked for where that was called."""
+    """The variables of a script, or of one call of a macro; other names are looked up where that was called."""
 
     base: str = ""
     outer: Scope | None = None
@@ -100,7 +100,7 @@ class Scope:
 
 @dataclass(frozen=True, eq=False)
 class _Expansion:
-    """What a call of a macro has made: all of it, and the node that the call stands for."""
+    """What a call of a macro has made: all nodes, and the node that the call stands for."""
 
     scope: Scope
     node: Value
@@ -139,7 +139,7 @@ class Ndl:
                 continue
             name = statement.name or self._free_name()
             if name.lower() in _KNOWN:
-                raise statement.spot.error(f"{name!r} is the name of a function; call the variable otherwise")
+                raise statement.spot.error(f"{name!r} is the name of a function; rename the variable")
             if name.lower() in scope.symbols and not scope.symbols[name.lower()].is_argument:
                 raise statement.spot.error(f"{name!r} is defined twice; rename one of the two")
             symbol = scope.symbols[name.lower()] = _Symbol(name, statement.value, scope)
@@ -155,7 +155,9 @@ class Ndl:
     def _force(self, symbol: _Symbol) -> Found:
         if symbol.running:
             spot = symbol.expression.spot
-            raise UnsupportedError(f"{spot.place}: {symbol.name} needs itself; a recurrent network is not supported")
+            raise UnsupportedError(
+                f"{spot.place}: {symbol.name} depends on itself; a recurrent network is not supported"
+            )
         if symbol.value is None:
             symbol.running = True
             name = "" if symbol.is_argument else f"{symbol.scope.base}.{symbol.name}".removeprefix(".")
@@ -175,14 +177,16 @@ class Ndl:
         if isinstance(expression, Items):
             return Array(tuple(self._plain(item.spot, self._value(item, scope, "")) for item in expression.items))
         if isinstance(expression, Embedded):
-            raise expression.spot.error("a network in [...] stands only in a MEL script, behind the name of a model")
+            raise expression.spot.error(
+                "a network in [...] is possible in a MEL script only, after the name of a model"
+            )
         if not name or name.endswith("."):
             name = f"{scope.base}.{self._free_name()}".lstrip(".")
         macro = self._macros.get(expression.function.lower())
         return self._expanded(macro, expression, scope, name) if macro else self._called(expression, scope, name)
 
     def _of_word(self, word: Word, scope: Scope) -> Found | None:
-        """A text, a number, a variable, a truth value; None for what is none of them."""
+        """A string, a number, a variable or a boolean; None for any other word."""
         if word.quoted:
             return word.text
         if _NUMBER.fullmatch(word.text):
@@ -191,7 +195,7 @@ class Ndl:
         return _FLAGS.get(word.text.lower()) if found is None else found
 
     def find(self, name: str, scope: Scope) -> Found | None:
-        """What a name stands for, `macro.node` too, here or where this macro was called from."""
+        """The value of a name, also `macro.node`, here or where this macro was called from."""
         looked: Scope | None = scope
         while looked is not None:
             found = self._inside(name, looked)
@@ -230,10 +234,10 @@ class Ndl:
 
     def _expanded(self, macro: Macro, call: Call, scope: Scope, name: str) -> _Expansion:
         if scope.depth >= MAX_DEPTH:
-            raise call.spot.error(f"macros inside {MAX_DEPTH} others; does {macro.name} call itself?")
+            raise call.spot.error(f"macros are nested more than {MAX_DEPTH} deep; does {macro.name} call itself?")
         if not len(macro.parameters) <= len(call.positional) <= len(macro.parameters) + len(macro.defaults):
             wanted = ", ".join(macro.parameters) or "none"
-            counts = f"{len(macro.parameters)} arguments ({wanted}), {len(call.positional)} came"
+            counts = f"{len(macro.parameters)} arguments ({wanted}), but got {len(call.positional)}"
             raise call.spot.error(f"{macro.name} takes {counts}")
         inner = Scope(name, scope, scope.depth + 1)
         for option, default in macro.defaults:
@@ -248,7 +252,7 @@ class Ndl:
         declared = self._declare(macro.script, inner)
         made = [self._force(symbol) for symbol in declared]
         if not made:
-            raise call.spot.error(f"the macro {macro.name} makes nothing")
+            raise call.spot.error(f"the macro {macro.name} makes no node")
         own = inner.symbols.get(macro.name.lower())
         last = made[-1] if own is None else self._force(own)
         node = self._plain(call.spot, last)
@@ -265,7 +269,7 @@ class Ndl:
         elif function == "ErrorPrediction" and len(values) == 3:
             values[2] = self._constants.get(values[2], values[2]) if isinstance(values[2], Node) else values[2]
         library = self.maker.function(function, len(values))
-        assert library is not None  # it was found before
+        assert library is not None  # found earlier
         named = self._options(call, library, scope)
         layout = self._layout(call, library, values, named)
         if library in _WITH_A_COLUMN and layout == "HWC":
@@ -286,11 +290,11 @@ class Ndl:
             where = f"{call.spot.place}: {name} is not supported"
             return UnsupportedError(f"{where}; convolve trains networks of images, without sequences and penalties")
         if name.lower() in _KNOWN:
-            return call.spot.error(f"{name} takes another number of arguments, not {len(call.positional)}")
+            return call.spot.error(f"{name} does not take {len(call.positional)} arguments")
         return call.spot.error(unknown_name("function or macro", name, [*_FUNCTIONS, *self._macros]))
 
     def _option(self, given: Word | Items, scope: Scope) -> Found:
-        """The value of an optional argument: of a variable, if there is one of that name, else what it says."""
+        """The value of an optional argument: of a variable of this name, if there is one, else its own."""
         if isinstance(given, Items):
             return self._value(given, scope, "")
         if given.quoted:
@@ -310,7 +314,7 @@ class Ndl:
                 message = (
                     f"{given.spot.place}: {call.function}: {unknown_name('optional argument', name, known.values())}"
                 )
-                self.maker.warnings.append(f"{message}; it is passed over, as in CNTK")
+                self.maker.warnings.append(f"{message}; it is ignored, as in CNTK")
                 continue
             if name.lower() == "init":
                 value = _INITIALIZERS.get(str(value).lower(), value)
@@ -331,7 +335,7 @@ class Ndl:
     # -- images -------------------------------------------------------------------------------------------------------
 
     def _layout(self, call: Call, library: str, values: Sequence[Value], named: Mapping[str, Value]) -> str:
-        """HWC or CHW for a node that is made of images; "" for one that is not."""
+        """HWC or CHW for a node that is made from images; "" for any other."""
         if library in _IMAGES:
             said = str(named.get("imageLayout", _IMAGES[library])).lower()
             if said not in _LAYOUTS:
@@ -343,7 +347,7 @@ class Ndl:
         return found[0] if found and library not in _NO_IMAGES else ""
 
     def _serve_each_place(self, values: Sequence[Value]) -> None:
-        """Channels came first in HWC, so that a column could be added to an image: here it takes the third axis."""
+        """In HWC, channels are the fastest axis: a column could be added to an image. Here it gets the third axis."""
         for node in values:
             if isinstance(node, Node) and node.operation == "Parameter" and node in self._columns:
                 assert isinstance(node.attributes, dict)  # made by the library

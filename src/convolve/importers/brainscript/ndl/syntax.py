@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Word(Part):
-    """A name, a number, a pattern or a path; a `quoted` one is no name."""
+    """A name, a number, a pattern or a path; a `quoted` one is not a name."""
 
     text: str
     quoted: bool = False
@@ -46,7 +46,7 @@ class Embedded(Part):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment(Part):
-    """name = value; the `name` of a call that stands alone is empty."""
+    """name = value; for a call without assignment, `name` is empty."""
 
     name: str
     value: Expression
@@ -54,7 +54,7 @@ class Assignment(Part):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Macro(Part):
-    """name (parameters) { script }; `defaults` are those of parameters that may be left out."""
+    """name (parameters) { script }; `defaults` are those of optional parameters."""
 
     name: str
     parameters: tuple[str, ...]
