@@ -207,5 +207,5 @@ def test_side_by_side_before_the_shape_is_known(axis: Any, wanted: tuple) -> Non
 
 def test_side_by_side_along_an_axis_that_is_not_there() -> None:
     x = C.input_variable((2, 3))
-    with pytest.raises(ValueError, match="axis 2 of a value with 2 axes"):
+    with pytest.raises(ValueError, match="axis 2"):
         C.splice(x, x, axis=2)
