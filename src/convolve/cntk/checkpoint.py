@@ -44,7 +44,7 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
-    content = message(saving.model_values(_whole(trainer)))
+    content = message(saving.model_values(_whole(trainer), trainer))
     with replacing(state) as its_temporary:
         its_temporary.write_bytes(message(values))
         with replacing(model) as temporary:
