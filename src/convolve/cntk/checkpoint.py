@@ -46,7 +46,7 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
         "Version": 1, "Learners": [_inner(learner).create_checkpoint() for learner in trainer.parameter_learners],
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
-    content = message(saving.model_values(_whole(trainer)))
+    content = message(saving.model_values(_whole(trainer), trainer))
     finish(filename)
     with replacing(_next(model)) as temporary:
         temporary.write_bytes(content)
