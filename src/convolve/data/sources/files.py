@@ -53,7 +53,7 @@ class PathListing:
 
     def identity(self) -> bytes:
         start = len(os.path.join(self.folder, "")) if str(self.folder) != "." else 0  # noqa: PTH118  with its slash
-        return os.fsencode("\n".join(file[start:] for file in self.files))
+        return os.fsencode("\n".join(file[start:].replace(os.sep, "/") for file in self.files))  # on any system
 
 
 @dataclass(frozen=True, eq=False)
