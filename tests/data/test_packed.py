@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -102,6 +103,13 @@ def test_each_image_is_decoded_once(photos: Path, tmp_path: Path, monkeypatch: p
     names.clear()
     assert epochs(recipe_of(tmp_path / "cache"), photos, 3) == first  # another process
     assert len([name for name in names if "/train/" in name]) == 1
+
+
+def test_it_can_be_copied(photos: Path, tmp_path: Path) -> None:
+    source = build_data(recipe_of(tmp_path / "cache"), open_lists(photos), 2).loader.datasets[0].source
+    assert isinstance(source, PackedSource)
+    again = copy.copy(source)
+    assert len(again) == len(source) and again.listing is source.source.listing
 
 
 def test_a_damaged_image_is_decoded_and_packed_once_more(

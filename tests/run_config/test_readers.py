@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, la
     reader = images(folder, name, labels)
     found = read_images(reader, (3, 4, 4))
     assert isinstance(found, TransformedSource)
-    assert found.labels_N.tolist() == LABELS
+    assert found.labels_N.tolist() == copy.copy(found).labels_N.tolist() == LABELS
     for number in range(3):
         picture = found.load(number, Decoding())
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
