@@ -392,9 +392,8 @@ def is_private(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """If something cannot be removed because its folder is not writable, we did not leave it there."""
-    with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    """Tried twice, as a disk may fail once. If a folder is not writable, we did not leave anything in it."""
+    for _ in range(2):
+        with suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            return

@@ -1,5 +1,7 @@
 """Operations at their edges, as the real CNTK 2.7 answered: open sizes, gradients, axes of the batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -163,3 +165,47 @@ def test_a_grouped_convolution_does_not_pad_its_channels() -> None:
     with pytest.raises(NotImplementedError, match=r"auto_padding=\[False, True, True\]"):
         C.convolution(kernel, x, groups=16)
     assert C.convolution(kernel, x, groups=16, auto_padding=[False, True, True]).shape == (16, 8, 8)
+
+
+@pytest.mark.parametrize("reduced", [C.reduce_sum, C.reduce_mean, C.reduce_log_sum_exp, C.argmax, C.argmin])
+def test_a_reduction_over_all_static_axes_is_a_scalar(reduced: Any) -> None:
+    x = C.input_variable((3, 4))
+    for axis in (None, C.Axis.all_static_axes()):
+        found = reduced(x, axis)
+        assert found.shape == ()
+        assert found.eval({x: np.ones((2, 3, 4), np.float32)}).shape == (2,)
+    assert reduced(x, 0).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    "axis, wanted", [(-3, (1, 2, 3)), (-2, (2, 1, 3)), (-1, (2, 3, 1)), (0, (2, 1, 3)), (1, (2, 3, 1))]
+)
+def test_a_new_axis_stands_behind_the_one_that_is_named(axis: int, wanted: tuple) -> None:
+    x, later = C.input_variable((2, 3)), C.placeholder()
+    assert C.expand_dims(x, axis).shape == wanted
+    assert C.expand_dims(later, axis).replace_placeholders({later: x}).shape == wanted
+
+
+def test_a_new_axis_behind_none_that_is_there() -> None:
+    for axis in (2, -4):
+        with pytest.raises(ValueError, match="axis"):
+            C.expand_dims(C.input_variable((2, 3)), axis)
+
+
+@pytest.mark.parametrize("axis, wanted", [(None, (1, 24)), (0, (1, 24)), (1, (2, 12)), (-1, (24, 1)), (-2, (6, 4))])
+def test_where_a_matrix_is_cut(axis: int | None, wanted: tuple) -> None:
+    assert C.flatten(C.input_variable((2, 3, 4)), axis).shape == wanted
+
+
+@pytest.mark.parametrize("axis, wanted", [(0, (4, 3, 3)), (1, (2, 6, 3)), (-1, (2, 3, 6)), (C.Axis(0), (4, 3, 3))])
+def test_side_by_side_before_the_shape_is_known(axis: Any, wanted: tuple) -> None:
+    x, later = C.input_variable((2, 3, 3)), C.placeholder()
+    assert C.splice(x, x, axis=axis).shape == wanted
+    pooled = C.layers.MaxPooling((3, 3), pad=True)(later)
+    assert C.splice(later, pooled, axis=axis).replace_placeholders({later: x}).shape == wanted
+
+
+def test_side_by_side_along_an_axis_that_is_not_there() -> None:
+    x = C.input_variable((2, 3))
+    with pytest.raises(ValueError, match="axis 2"):
+        C.splice(x, x, axis=2)

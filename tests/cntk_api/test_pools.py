@@ -38,3 +38,13 @@ def test_relu_and_pooling_in_either_order_have_the_same_gradients() -> None:
     assert np.array_equal(pooled.eval({x: images_NCHW}), wanted.detach().numpy())
     assert np.array_equal(pooled.grad({x: images_NCHW}), tensor_NCHW.grad.numpy())  # type: ignore[union-attr]
     assert np.array_equal(watched.eval({x: images_NCHW})[active.output], images_NCHW.clip(0))
+
+
+def test_the_gradient_of_unpooling_is_cntks() -> None:
+    """The largest one in each window, wherever its value went, as CNTK 2.7 printed it."""
+    x, original = C.input_variable((1, 2, 2), needs_gradient=True), C.input_variable((1, 4, 4))
+    weights = np.array([[1, 2, -3, 4], [-5, -6, 7, -8], [-9, 10, 11, 12], [13, -14, 15, -16]], np.float32)
+    unpooled = C.unpooling(x, original, C.MAX_UNPOOLING, (2, 2), (2, 2))
+    images = {x: np.ones((1, 1, 2, 2), np.float32), original: -weights[None, None]}
+    found = C.reduce_sum(unpooled * C.constant(weights[None])).grad(images, wrt=[x])
+    assert np.array_equal(found, [[[[2, 7], [13, 15]]]])

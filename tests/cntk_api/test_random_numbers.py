@@ -104,3 +104,37 @@ def test_bilinear_filters_are_cntks() -> None:
     rows = np.float32([[0.0625, 0.1875, 0.1875, 0.0625], [0.1875, 0.5625, 0.5625, 0.1875]])
     assert np.array_equal(found[0, 0], rows[[0, 1, 1, 0]]) and np.array_equal(found[1, 1], found[0, 0])
     assert not found[0, 1].any() and not found[1, 0].any()
+
+
+def test_each_trainer_draws_its_own_masks_from_the_seed_on() -> None:
+    """Losses as CNTK 2.7 printed them: the second trainer begins again, the first one goes on."""
+    images = np.random.RandomState(0).rand(6, 4).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
+    x, y = C.input_variable(4), C.input_variable(3)
+    hidden = C.layers.Dropout(0.4, seed=5)(C.layers.Dense(8, init=C.glorot_uniform(seed=1))(x))
+    model = C.layers.Dense(3, init=C.glorot_uniform(seed=2))(hidden)
+    loss = C.cross_entropy_with_softmax(model, y)
+
+    def trainer() -> Any:
+        return C.Trainer(model, loss, C.sgd(model.parameters, C.learning_parameter_schedule(0.0)))
+
+    def losses(one: Any, count: int) -> list[float]:
+        found = []
+        for _ in range(count):
+            one.train_minibatch({x: images, y: labels})
+            found.append(one.previous_minibatch_loss_average)
+        return found
+
+    first = trainer()
+    assert np.allclose(losses(first, 3), [1.269286, 1.193619, 1.083289], atol=2e-6)
+    assert np.allclose(losses(trainer(), 2), [1.269286, 1.193619], atol=2e-6)
+    assert np.allclose(losses(first, 1), [1.374714], atol=2e-6)
+
+
+def test_each_evaluated_function_draws_its_own_numbers() -> None:
+    numbers = C.random.uniform((2,), seed=3)
+    first, second = numbers.eval(), numbers.eval()
+    more = numbers + 1
+    assert np.array_equal(more.eval(), first + 1)
+    assert np.array_equal(more.eval(), second + 1)
+    assert not np.array_equal(numbers.eval(), first)

@@ -186,6 +186,8 @@ def two_workers(*words: str) -> Callable[[], int]:
             os.environ |= {"RANK": "1", "LOCAL_RANK": "1"}
             os._exit(main([*words]))
         code = main([*words])
+        if code:
+            os.kill(other, signal.SIGKILL)  # as mpiexec does
         os.waitpid(other, 0)
         return code
 

@@ -95,7 +95,6 @@ class _Copy:
             copy = node.attributes["function"].clone(inputs).node
         else:
             copy = Node(node.op, inputs, dict(node.attributes), node.name, block, output_count=node.output_count)
-        copy.state = node.state if self.method == "share" else None
         self.made |= dict(zip(node.outputs, copy.outputs, strict=True))
 
     def _block(self, block: Block) -> Block:

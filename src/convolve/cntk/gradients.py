@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from convolve.graph import functions
 
@@ -64,9 +65,32 @@ def _extreme(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return reduced
 
 
+class _MaxUnpool(torch.autograd.Function):
+    """CNTK gives each value the largest gradient of its window, whichever position the value went to."""
+
+    @staticmethod
+    def forward(ctx: Any, pooled: Tensor, original: Tensor, *settings: functions.Sizes) -> Tensor:
+        ctx.settings = settings
+        return functions.max_unpool(pooled, original, *settings)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        window, strides, padding = ctx.settings
+        pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(window)]
+        padded = F.pad(gradients[0], padding, value=float("-inf"))
+        return pool(padded, window, strides), None, None, None, None
+
+
+def max_unpool(
+    pooled: Tensor, original: Tensor, window: functions.Sizes, strides: functions.Sizes, padding: functions.Sizes
+) -> Tensor:
+    return _MaxUnpool.apply(pooled, original, window, strides, padding)  # type: ignore[no-any-return, no-untyped-call]
+
+
 WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {
     functions.log: log,
     functions.sqrt: sqrt,
+    functions.max_unpool: max_unpool,
     torch.pow: power,
     torch.amax: _extreme(torch.amax),
     torch.amin: _extreme(torch.amin),

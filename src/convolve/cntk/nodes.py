@@ -63,7 +63,7 @@ class Node:
     block: Block | None = None
     uid: str = ""
     output_count: int = 1
-    state: Any = None  # of dropout and the like: the position in its stream of random numbers
+    streams: dict[Any, Any] = field(default_factory=dict)  # of random numbers, by who draws from them (randomness.py)
 
     def __post_init__(self) -> None:
         self.uid = self.uid or new_uid(_SHOWN.get(self.op, self.op))

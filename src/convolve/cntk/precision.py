@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def choose(root: Variable, given: feeding.Minibatch) -> Precision:
     def gradients(precision: Precision) -> list[Tensor]:
         """The gradients as if all samples had one class, so that they add up (`training/precision.py`)."""
         with torch.enable_grad():
-            [scores] = passed(precision, [root], given, training=False)
+            [scores] = passed(precision, [root], given)
             scores = F.pad(scores.flatten(1), (0, 1))  # one class more: a single one would have no gradient
             loss = F.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.int64, device=scores.device))
             found = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -46,14 +47,17 @@ def choose(root: Variable, given: feeding.Minibatch) -> Precision:
     return chosen
 
 
-def passed(precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, training: bool) -> list[Tensor]:
-    """`running.passed` in this precision; outputs are fp32."""
+def passed(
+    precision: Precision, outputs: Sequence[Variable], given: feeding.Minibatch, trainer: Any = None
+) -> list[Tensor]:
+    """`running.passed` in this precision, in a step of the `trainer` or outside of one; the outputs are fp32."""
+    is_step = trainer is not None
     if precision.name == "fp32":
-        return running.passed(outputs, given, training)
+        return running.passed(outputs, given, is_step, owner=trainer)
     for each in given.values():
         if each.tensor.ndim == 4:
             last = torch.empty_like(each.tensor, memory_format=torch.channels_last)  # also for single maps
             each.tensor = last.copy_(each.tensor)
     with precision.autocast(devices.used()):
-        found = running.passed(outputs, given, training)
+        found = running.passed(outputs, given, is_step, owner=trainer)
     return [tensor.float() if tensor.dtype == torch.bfloat16 else tensor for tensor in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from convolve.models.cntk_values import dropped
 
 
 class Dropout(nn.Module):
-    """CNTK's masks: an element is kept if its random fraction is above the rate. The stream continues from pass to
-    pass, whichever module runs."""
+    """CNTK's masks: an element is kept if its random fraction is above the rate."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()
@@ -34,15 +34,47 @@ class Dropout(nn.Module):
         return dropped(x, rate, _stream(self.node, x.numel()))
 
 
+@dataclass
+class _Stream:
+    draws: Draws
+    offset: int  # how many numbers were drawn
+
+
+_MOST_STREAMS = 64  # of a node: a program that makes functions in a loop would else keep all of them for good
+_drawing: dict[str, Any] = {"for": None}
+
+
+def draw_for(owner: Any) -> None:
+    """Who the next numbers are drawn for: a trainer, or the outputs of an evaluation.
+
+    Each has streams of its own, which begin at the seeds and go on from pass to pass: CNTK builds a network for each
+    function that is run, and a trainer's function is its own.
+    """
+    _drawing["for"] = owner
+
+
+def with_offset(node: Node, attributes: dict[str, Any], owner: Any) -> dict[str, Any]:
+    """The attributes that a file holds: of a random node with how many numbers its owner has drawn."""
+    own = node.streams.get(owner)
+    return attributes | {"rngOffset": own.offset} if own else attributes
+
+
 def _stream(node: Node, count: int) -> Draws:
-    """The stream of a node, of which `count` numbers are drawn next. Files hold how many were drawn before."""
-    skip = node.attributes.get("rngOffset", 0)
-    if node.state is None:
-        node.state = Draws(node.attributes["rngSeed"])
-        node.state.words(skip)
-    node.attributes["rngOffset"] = skip + count
-    stream: Draws = node.state
-    return stream
+    """The stream of a node, of which `count` numbers are drawn next."""
+    owner = _drawing["for"]
+    if owner not in node.streams:
+        node.streams[owner] = _begun(node)
+        if len(node.streams) > _MOST_STREAMS:
+            del node.streams[next(iter(node.streams))]
+    own: _Stream = node.streams[owner]
+    own.offset += count
+    return own.draws
+
+
+def _begun(node: Node) -> _Stream:
+    draws, offset = Draws(node.attributes["rngSeed"]), node.attributes.get("rngOffset", 0)
+    draws.words(offset)
+    return _Stream(draws, offset)
 
 
 def drawn(node: Node, shape: tuple[int, ...]) -> NDArray[np.floating]:

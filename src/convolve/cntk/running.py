@@ -121,9 +121,13 @@ class BackPropState:
 
 
 def passed(
-    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None
+    outputs: Sequence[Variable], given: feeding.Minibatch, training: bool, later: Any = None, owner: Any = None
 ) -> list[torch.Tensor]:
-    """The tensors of the outputs. The caller decides whether gradients are kept, and assignments wait in `later`."""
+    """The tensors of the outputs. The caller decides whether gradients are kept, and assignments wait in `later`.
+
+    `owner`: the trainer whose random numbers are drawn; else the outputs have their own.
+    """
+    randomness.draw_for(owner or tuple(outputs))
     leaves = {at: output for at, output in enumerate(outputs) if not isinstance(output, Output)}
     inner = [output for output in outputs if isinstance(output, Output)]
     found: list[torch.Tensor] = []

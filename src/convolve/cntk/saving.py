@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from convolve.atomic import put, replacing, staged
-from convolve.cntk import along
+from convolve.cntk import along, randomness
 from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import Block, Node, infer_all, nodes_of, resolved, results_of
 from convolve.cntk.ops.functions import Function
@@ -61,7 +61,8 @@ def _save_onnx(function: Function, filename: str) -> None:
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def model_values(function: Function) -> dict[str, Any]:
+def model_values(function: Function, trainer: Any = None) -> dict[str, Any]:
+    """What a file holds of a function; of a checkpoint, where the random numbers of the `trainer` stand."""
     nodes = all_nodes(results_of(function.node), function.node)
     leaves: dict[Variable, None] = {}
     for node in nodes:
@@ -72,7 +73,8 @@ def model_values(function: Function) -> dict[str, Any]:
     _number_anew([*leaves, *nodes])
     values: dict[str, Any] = {
         "version": 3, "type": "CompositeFunction", "root": function.node.uid, "uid": function.uid,
-        "inputs": [_variable(leaf) for leaf in leaves], "primitive_functions": [_function(node) for node in nodes],
+        "inputs": [_variable(leaf) for leaf in leaves],
+        "primitive_functions": [_function(node, trainer) for node in nodes],
     }  # fmt: skip
     return values | ({"name": function.name} if function.name else {})
 
@@ -114,14 +116,15 @@ def _variable(variable: Variable) -> dict[str, Any]:
     return values
 
 
-def _function(node: Node) -> dict[str, Any]:
+def _function(node: Node, trainer: Any) -> dict[str, Any]:
     if node.op not in _CODES or (node.op in along.RULES and node.op not in along.STORED):
         raise NotImplementedError(
             f"model files cannot hold {node.op}; save the function without it, and apply it again after loading"
         )
     values: dict[str, Any] = {
         "version": _VERSION, "type": "PrimitiveFunction", "uid": node.uid, "op": _CODES[node.op],
-        "inputs": [variable.uid for variable in node.inputs], "attributes": whole(node),
+        "inputs": [variable.uid for variable in node.inputs],
+        "attributes": randomness.with_offset(node, whole(node), trainer),
     }  # fmt: skip
     if node.name:
         values["name"] = node.name
@@ -221,7 +224,7 @@ def take_values(function: Function, stored: Function) -> None:
     if len(ours.random) == len(theirs.random):
         for node, other_node in zip(ours.random, theirs.random, strict=True):
             node.attributes |= {name: other_node.attributes.get(name, 0) for name in ("rngSeed", "rngOffset")}
-            node.state = None
+            node.streams.clear()
 
 
 class _State(NamedTuple):

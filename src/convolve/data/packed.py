@@ -247,7 +247,7 @@ class PackedSource:
         return np.zeros((len(self), 2), np.uint64)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a copy is asked for such names before it has a field
+        if name.startswith("_"):  # copying and pickling ask for such before there is any `source`
             raise AttributeError(name)
         return getattr(self.source, name)
 

@@ -50,7 +50,7 @@ class TransformedSource:
         return len(self.images)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a copy is asked for such names before it has a field
+        if name.startswith("_"):  # copying and pickling ask for such before there is any `images`
             raise AttributeError(name)
         return getattr(self.images, name)
 

@@ -210,7 +210,8 @@ class Function(Structure):
         if name == "dropoutRate":
             self._root.attributes[name] = float(value)
         elif name == "rngSeed":
-            self._root.attributes[name], self._root.state = int(value), None
+            self._root.attributes[name] = int(value)
+            self._root.streams.clear()
         else:
             raise ValueError(f"set_attribute: {name} cannot be set; dropoutRate and rngSeed can")
         running.forget()

@@ -13,6 +13,8 @@ from convolve.cntk.ops.making import block, primitive
 from convolve.cntk.variables import as_shape
 from convolve.importers.cntk import model, wire
 
+_END = 2**31 - 1  # the number of the axis that CNTK calls the new leading one
+
 
 def reshape(x: Any, shape: Any, begin_axis: Any = None, end_axis: Any = None, name: str = "") -> Function:
     """`shape` in place of the axes from `begin_axis` up to `end_axis`."""
@@ -35,22 +37,18 @@ def _place(axis: Any) -> wire.Axis:
 
 
 def flatten(x: Any, axis: Any = None, name: str = "") -> Function:
-    """A matrix: the axes before `axis` are its rows, the others its columns."""
-    if axis is None:
+    """A matrix: the axes before `axis` are its rows, the others its columns. -1 stands for the end of the axes."""
+    at = axis.static_axis_index() if isinstance(axis, Axis) else axis or 0
+    if at == 0:
         return block("Flatten", lambda x: reshape(reshape(x, (-1,)), (1, -1)), x, name=name)
-    at = axis.static_axis_index() if isinstance(axis, Axis) else axis
-    return block(
-        "Flatten",
-        lambda x: reshape(reshape(x, (-1,), 0, at), (-1,), 1, None) if at else reshape(reshape(x, (-1,)), (1, -1)),
-        x,
-        name=name,
-    )
+    end = at if at > 0 else at + 1 or None
+    return block("Flatten", lambda x: reshape(reshape(x, (-1,), 0, end), (-1,), 1, None), x, name=name)
 
 
 def expand_dims(x: Any, axis: Any, name: str = "") -> Function:
-    """A new axis of size 1 at `axis` of the result."""
+    """A new axis of size 1 behind `axis`, as CNTK has it: (2, 3) with 0 becomes (2, 1, 3). -1 is behind the last."""
     at = axis.static_axis_index(checked=False) if isinstance(axis, Axis) else axis
-    place = _place(0) if at in (0, 2**31 - 1) else _place(at) if at > 0 else wire.Axis(-at - 1, "")
+    place = _place(0) if at == _END else _place(at + 1) if at >= 0 else wire.Axis(-at - 1, "")
     return primitive("Reshape", x, name=name, newShape=(1,), beginAxis=place, endAxis=place)
 
 
@@ -131,9 +129,9 @@ def splice(*inputs: Any, axis: Any = -1, name: str = "") -> Function:
     if isinstance(axis, Axis) and not axis.is_static_axis:
         return primitive("Splice", *inputs, name=name, axis=stored(axis))
     at = axis.static_axis_index() if isinstance(axis, Axis) else axis
-    rank = max(len(_operand(each).shape) for each in inputs if hasattr(each, "shape")) if at >= 0 else 0
-    index = rank - 1 - at if at >= 0 else -at - 1
-    return primitive("Splice", *inputs, name=name, axis=wire.Axis(index, ""))
+    shapes = [getattr(each, "known_shape", each.shape) for each in map(_operand, inputs) if hasattr(each, "shape")]
+    rank = None if at < 0 or None in shapes else max(map(len, shapes))
+    return primitive("Splice", *inputs, name=name, axis=stored(at, rank))
 
 
 CONSTANT_PAD, REFLECT_PAD, SYMMETRIC_PAD = 0, 1, 2

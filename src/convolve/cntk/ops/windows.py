@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from convolve.cntk.axis import Axis
 from convolve.cntk.nodes import resolved
 from convolve.cntk.ops import elementwise, sequence, shaping
 from convolve.cntk.ops.functions import Function
@@ -38,9 +39,8 @@ def _with_channels(weight: Variable, x: Variable, transposed: bool) -> tuple[Any
     known = resolved(x).known_shape
     rank = max(len(weight.shape) - 1, 1) if known is None else len(known)
     maps, kernel = weight.shape[: len(weight.shape) - rank] or (1,), weight.shape[len(weight.shape) - rank :]
-    return shaping.reshape(weight, (1, *maps, *kernel) if transposed else (*maps, 1, *kernel)), shaping.expand_dims(
-        x, 0
-    )
+    reshaped = shaping.reshape(weight, (1, *maps, *kernel) if transposed else (*maps, 1, *kernel))
+    return reshaped, shaping.expand_dims(x, Axis.new_leading_axis())
 
 
 def convolution(
@@ -141,7 +141,7 @@ def local_response_normalization(
     def made(x: Any) -> Function:
         import numpy as np
 
-        squares = shaping.expand_dims(elementwise.square(x), 0)
+        squares = shaping.expand_dims(elementwise.square(x), Axis.new_leading_axis())
         dtype = operands_of(operand)[0].data_type
         kernel = np.full((1, 1, size, 1, 1), alpha / size, dtype)
         total = convolution(kernel, squares, reduction_rank=1, auto_padding=[False, True, True, True])

@@ -117,7 +117,7 @@ class Trainer(Evaluator):
             root = (self.loss_function if self.model is None else self.model).outputs[0]
             self._precision = precision.choose(root, given)
         with torch.enable_grad():
-            found = precision.passed(self._precision, every, given, training=True)
+            found = precision.passed(self._precision, every, given, self)
         return given, dict(zip(every, found, strict=True))
 
     def _step(self, samples: int, total: int, is_shared: bool, is_sweep_end: bool) -> bool:
