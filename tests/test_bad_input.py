@@ -180,7 +180,7 @@ def test_an_empty_set(part: str, tiny_mnist: Path, tiny: list[str], tmp_path: Pa
         (3, "", "1 2 3", ["line 3, column 38", "787 values", "784"]),
         (8, "|features", "|feature", ["line 8, column 1", "'features'"]),
         (4, "|labels", "|label", ["line 4, column 1", "'labels'"]),
-        (2, "labels 0 1", "labels 1 1", ["line 2", "one 1 as labels"]),
+        (2, "labels 0 1", "labels 1 1", ["line 2", "zeros as labels"]),
     ],
 )
 def test_ctf_files(
