@@ -125,16 +125,18 @@ def listed(photos: Path, layout: str, place: Path) -> Path:
     files = sorted(photos.rglob("*.jpg"), key=lambda file: (file.stat().st_size, file))
     place.mkdir()
     if layout == "table":
-        (place / "all.csv").write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in files))
+        (place / "all.csv").write_text(
+            "path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in files), encoding="utf-8"
+        )
         return place / "all.csv"
-    (place / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+    (place / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
     if layout == "map of an archive":
         with zipfile.ZipFile(place / "all.zip", "w") as archive:
             for file in files:
                 archive.write(file, f"{file.parent.name}/{file.name}")
     at = ".../all.zip@" if layout == "map of an archive" else photos
     lines = (f"{at}/{file.parent.name}/{file.name}\t{[*CLASSES].index(file.parent.name)}\n" for file in files)
-    (place / "map.txt").write_text("".join(lines))
+    (place / "map.txt").write_text("".join(lines), encoding="utf-8")
     return place / "map.txt"
 
 
