@@ -6,6 +6,7 @@ And the quick tier: `--quick` leaves out the functions in slow_tests.txt, which 
 from __future__ import annotations
 
 import collections
+import multiprocessing
 import os
 from collections.abc import Generator
 from importlib import resources
@@ -65,6 +66,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and call.excinfo and (reason := lacking(call.excinfo.value)):
         report.outcome, report.longrepr = "skipped", (str(item.path), item.location[1] or 0, f"Skipped: {reason}")
+        for process in multiprocessing.active_children():  # that the rest of the test would have ended
+            process.kill()
     if call.when == "teardown":
         now = processor_seconds()
         report.user_properties.append(("seconds", now - last_test_ended))

@@ -85,7 +85,7 @@ def test_one_number_is_a_number_until_two_classes_are_named(tmp_path: Path, pict
     named = convolve("predict", model, picture, "--json", "--labels", tmp_path / "names.txt")
     assert predicted(named.out)["mask"] == pytest.approx(0.98201, abs=1e-5)
     converted = convolve("convert", model, "--to", "onnx", "--out", tmp_path / "number.onnx")
-    assert "no classifier (score is no score of classes)" in converted.out
+    assert "not a classifier (score has no class scores)" in converted.out
 
 
 # -- several heads ----------------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def test_real_images_in_the_real_layout(tmp_path: Path, convolve: Convolve) -> N
     source = tmp_path / "ILSVRC2012"
     outcome = convolve("prepare", "ilsvrc2012", "--source", source, "--out", tmp_path / "prepared")
     assert "train_map.txt: 5,000 images" in outcome.out and "val_map.txt: 500 images" in outcome.out
-    assert "left out, of a class that has no training images: 2,000 (" in outcome.out
+    assert "left out because its class has no training images: 2,000 (" in outcome.out
     words = settings("model.variant=tiny", "run.epochs=2", "run.epoch_samples=512", "data.image_size=99",
                      "data.progressive_sizes=67:99", "run.global_batch_size=32", "run.threads=1")  # fmt: skip
     folder = tmp_path / "run"

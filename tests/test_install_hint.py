@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from convolve import errors
-from convolve.errors import install_hint
+from convolve.errors import install_hint, quoted
 
 ROOT = Path(__file__).parents[1]
+FROM_A_CLONE = f"pip install {quoted('.[serve]')} in a clone of convolve"
 
 
 class Installed:
@@ -36,30 +37,34 @@ def hint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, origin: dict[str, Any]
 
 
 def test_from_a_clone_it_names_the_clone() -> None:
-    assert shlex.split(install_hint("serve")) == ["pip", "install", "-e", f"{ROOT}[serve]"]
+    assert install_hint("serve") == f"pip install -e {quoted(f'{ROOT}[serve]')}"
 
 
 def test_installed_from_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clone = tmp_path / "my clone"
     clone.mkdir()
     origin = {"url": clone.as_uri(), "dir_info": {}}
-    assert hint(monkeypatch, tmp_path, origin) == "pip install '.[serve]' in a clone of convolve"  # it has gone
+    assert hint(monkeypatch, tmp_path, origin) == FROM_A_CLONE  # it has gone
     (clone / "pyproject.toml").touch()
-    assert shlex.split(hint(monkeypatch, tmp_path, origin)) == ["pip", "install", f"{clone}[serve]"]
+    assert hint(monkeypatch, tmp_path, origin) == f"pip install {quoted(f'{clone}[serve]')}"
 
 
 def test_installed_from_git_or_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     git = {"url": "https://example.com/convolve.git", "vcs_info": {"vcs": "git", "commit_id": "0123abc"}}
     assert (
         hint(monkeypatch, tmp_path, git)
-        == "pip install 'convolve[serve] @ git+https://example.com/convolve.git@0123abc'"
+        == f"pip install {quoted('convolve[serve] @ git+https://example.com/convolve.git@0123abc')}"
     )
     wheel = {"url": "file:///tmp/convolve-0.1.0-py3-none-any.whl", "archive_info": {}}
-    assert hint(monkeypatch, tmp_path, wheel) == f"pip install 'convolve[serve] @ {wheel['url']}'"
+    assert hint(monkeypatch, tmp_path, wheel) == f"pip install {quoted('convolve[serve] @ ' + wheel['url'])}"
 
 
 def test_installed_from_nowhere_that_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert hint(monkeypatch, tmp_path, None) == "pip install '.[serve]' in a clone of convolve"
+    assert hint(monkeypatch, tmp_path, None) == FROM_A_CLONE
+
+
+def test_a_word_is_quoted_for_the_shell_of_the_system() -> None:
+    assert quoted("my clone[serve]") == ('"my clone[serve]"' if sys.platform == "win32" else "'my clone[serve]'")
 
 
 def test_nothing_sends_people_to_a_package_index() -> None:

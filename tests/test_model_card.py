@@ -136,4 +136,4 @@ def test_a_thousand_classes_stay_readable() -> None:
 def test_a_model_of_nobody_knows_nothing(tmp_path: Path) -> None:
     Model(nn.Linear(3, 2), ModelSpec(), SEES, ("a", "b")).save(tmp_path)
     text = (tmp_path / "model-card.md").read_text(encoding="utf-8")
-    assert "\n# convnet-mnist\n" in text and "Nothing is known of it." in text
+    assert "\n# convnet-mnist\n" in text and "Nothing is known about its training." in text

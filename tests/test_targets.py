@@ -97,7 +97,7 @@ def assert_export_answers(convolve: Convolve, run: Path, file: Path, pictures: P
     for name, value in json.loads(ours).items():
         if name.startswith("test_") and name != "test_loss" and value is not None:  # the file knows no standard units
             assert json.loads(theirs)[name] == pytest.approx(value, abs=1e-3), name
-    name = "of an image" if model.target.kind == "number" else "an image can be of several"
+    name = "for an image" if model.target.kind == "number" else "an image can have several"
     assert name in (file.parent / "net-model-card.md").read_text()
 
 
@@ -198,7 +198,7 @@ def test_numbers_come_with_intervals_that_hold_the_true_one(
     assert (other["none_of_these"] == "yes", other["error"]) == (strange["none_of_these"], "")
     assert "possible" not in other
     page = (run / "report.html").read_text()
-    assert "How sure it is" in page and "interval holds the true one" in page and "temperature" not in page
+    assert "How sure it is" in page and "intervals contain the true numbers for" in page and "temperature" not in page
     assert_file_is_as_sure(convolve, run, tmp_path / "sure.onnx", asked)
 
 

@@ -19,6 +19,7 @@ from convolve.importers.refused import refuse
 from convolve.model import Model
 from convolve.model_folder import find_folder, is_folder, read_model
 from convolve.models.memory_layout import to_channels_last
+from convolve.names import own_slashes
 from convolve.records import ONE_CLASS, Metadata, Target, TargetKind, TrainingInfo
 from convolve.remote import local_model
 from convolve.training.confidence import LIMITS, TENSORS, Confidence
@@ -36,7 +37,7 @@ def load(
     `overrides` adds what the model does not say about itself. With `node`, the model gives the features of that inner
     layer. A network with an `Objective` gives only its predictions, unless `whole` is true.
     """
-    path, overrides = local_model(in_place_of(path)), overrides or PreprocessOverrides()
+    path, overrides = local_model(in_place_of(own_slashes(path))), overrides or PreprocessOverrides()
     if loader := None if is_folder(path) else find_loader(path):
         model = _import(loader, path, overrides, node)
     else:

@@ -36,14 +36,14 @@ from convolve.records.reading import read_record, to_json
 # Legend: N images, C channels, H rows, W columns.
 
 KINDS = ("int8", "fp16")
-_TIMED = 15  # images, one at a time: the median of so many
-_ALIKE = 1.1  # times: of files as fast as this, the smallest is taken
-_TRIED = 32  # images that tell which layer costs most
+_TIMED = 15  # images, one at a time, of which the median is taken
+_ALIKE = 1.1  # of files within this factor of the fastest, the smallest is taken
+_TRIED = 32  # images to find out which layer costs most
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a file is to be beside a plain one. `data` are images to calibrate and test on; a run folder knows its own.
+    """How a file is to differ from the plain one. `data` are images to calibrate and test on; a run folder has its own.
 
     `max_error_increase` is in percentage points of the test images.
     """
@@ -58,19 +58,23 @@ class Asked:
 
     def __post_init__(self) -> None:
         if self.quantize not in (None, *KINDS):
-            raise UsageError(f"--quantize is {' or '.join(KINDS)}, got {self.quantize}")
+            raise UsageError(f"--quantize must be {' or '.join(KINDS)}, not {self.quantize}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"--batch-size is at least 1, got {self.batch_size}")
+            raise UsageError(f"--batch-size must be at least 1, not {self.batch_size}")
         if self.any_size and self.batch_size:
-            raise UsageError("--any-size takes one image at a time; leave --batch-size out")
+            raise UsageError("--any-size takes one image at a time; leave out --batch-size")
         if self.any_size and self.opset and self.opset < any_size.OPSET:
-            raise UsageError(f"--any-size needs opset {any_size.OPSET}, the first whose Resize can; got {self.opset}")
+            raise UsageError(
+                f"--any-size needs opset {any_size.OPSET}, the first whose Resize has antialiasing; got {self.opset}"
+            )
         if not 0 <= self.max_error_increase <= 100:
-            raise UsageError(f"--max-error-increase is in points, 0 to 100, got {self.max_error_increase:g}")
+            raise UsageError(
+                f"--max-error-increase must be 0 to 100 percentage points, not {self.max_error_increase:g}"
+            )
 
     @property
     def inside(self) -> dict[str, bool]:
-        """What the file does itself, as its card is told."""
+        """What the file itself does, for its card."""
         return {"takes_pixels": self.with_preprocessing or self.any_size, "any_size": self.any_size}
 
     @property
@@ -83,7 +87,7 @@ AS_IT_IS = Asked()
 
 @dataclass(frozen=True)
 class Exported:
-    """What was compared and measured: `scaled` of a file that takes any size, if that was made of a quantized one."""
+    """What was compared and measured; `scaled` is for a file for any size that was made from a quantized one."""
 
     compared: Parity
     quantized: QuantizedRecord | None = None
@@ -92,12 +96,12 @@ class Exported:
     @property
     def lines(self) -> list[str]:
         quantized = [in_words(self.quantized)] if self.quantized else []
-        return [str(self.compared), *quantized, *([f"with the scaling inside: {self.scaled}"] if self.scaled else [])]
+        return [str(self.compared), *quantized, *([f"with resizing inside: {self.scaled}"] if self.scaled else [])]
 
 
 @contextmanager
 def _temporary_files_in(folder: str) -> Iterator[None]:
-    """onnxruntime's quantizer writes into folders of its own, which nobody would remove if the process were killed."""
+    """onnxruntime's quantizer writes into temporary folders, which would remain if the process were killed."""
     before, tempfile.tempdir = tempfile.tempdir, folder
     try:
         yield
@@ -106,7 +110,7 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
 
 
 def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
-    """Write the model as `asked`, with its card, or nothing; `run` is where the model lies."""
+    """Write the model as `asked`, with its card, or nothing; `run` is the folder of the model."""
     if asked.is_plain:
         return Exported(model.export(path, with_preprocessing=asked.with_preprocessing, any_size=asked.any_size))
     check_packages()
@@ -129,14 +133,14 @@ def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
         scaled = any_size.attach(plain) if asked.any_size else None
         with replacing(path) as temporary:
             shutil.copyfile(plain, temporary)
-    assert model.architecture is not None  # it was exported
+    assert model.architecture is not None  # it was just exported
     metadata = replace(model.metadata, quantized=record)
     write_card(path, model.architecture, model.module, model.preprocess, metadata, **asked.inside)
     return Exported(compared, record, scaled)
 
 
 def in_words(record: QuantizedRecord) -> str:
-    """What was lost and gained."""
+    """What was lost and gained, in words."""
     return (
         f"{record.how}: error {record.error:.2%} ({record.error_before:.2%} before) on {record.test_images:,} test "
         f"images, {record.bytes:,} bytes ({record.bytes / record.bytes_before:.2f} of the size), "
@@ -145,11 +149,11 @@ def in_words(record: QuantizedRecord) -> str:
 
 
 class _Images:
-    """What a quantized file is calibrated and tested on."""
+    """The images on which a quantized file is calibrated and tested."""
 
     def __init__(self, model: Model, where: str | None, run: Path) -> None:
         if model.target.kind != TargetKind.CLASS:
-            raise UsageError("--quantize is for classifiers of one class an image, whose error can be compared")
+            raise UsageError("--quantize is for classifiers with one class per image, whose error can be compared")
         where, name = where or _data_of(run, model.data_name), model.data_name
         splits = open_data(where, name if name in DATASETS else "")
         if splits.class_names != model.class_names:
@@ -159,13 +163,13 @@ class _Images:
         self.test: Source = open_test(where, name, model.class_names, shape_CHW, model.learned)[0]
 
     def chosen(self) -> Source:
-        """Training images for the ranges, of all classes; the same ones each time."""
+        """Training images for the ranges, from all classes; the same ones each time."""
         numbers = np.random.default_rng(0).permutation(len(self.train))[: quantize.CALIBRATION_IMAGES]
         return self.train.take(np.sort(numbers))
 
 
 def _data_of(run: Path, name: str) -> str | None:
-    """Where the images of a run are, which its start.json tells; None for a data set in its usual place."""
+    """Where the images of a run are, as its start.json says; None for a data set in its usual place."""
     start = run / "start.json"
     if start.is_file():
         said = read_record(start, Start, "give the images with --data").data
@@ -175,12 +179,12 @@ def _data_of(run: Path, name: str) -> str | None:
     if name in DATASETS:
         return None
     raise UsageError(
-        f"{run}: its training images are not found, and int8 and fp16 are measured on images: give some with --data"
+        f"{run}: int8 and fp16 are measured on images, and its training images are not there; give images with --data"
     )
 
 
 class _File:
-    """An exported file as onnxruntime runs it, and as a model that can be asked."""
+    """An exported file: run by onnxruntime, or opened as a model."""
 
     def __init__(self, model: Model, path: Path) -> None:
         self.path, content = path, path.read_bytes()
@@ -195,7 +199,7 @@ class _File:
 
 
 def _quantized(plain: _File, images: _Images, asked: Asked, folder: Path) -> tuple[Path, QuantizedRecord]:
-    """The best file, and what was measured of it. Raises ConvolveError where each loses more than is allowed."""
+    """The best file, and its measurements. Raises ConvolveError if each loses more than is allowed."""
     calibration = images.chosen()
     if asked.quantize == "int8":
         prepared = quantize.prepared(plain.path, folder)
@@ -223,7 +227,7 @@ def _quantized(plain: _File, images: _Images, asked: Asked, folder: Path) -> tup
 
 
 def _measured(plain: _File, candidates: Sequence[Candidate], test: Source) -> list[QuantizedRecord]:
-    """Of the plain file and of each candidate: error, size, and time, in turn."""
+    """For the plain file and each candidate: error, size and time, measured in turn."""
     preprocess = plain.model.preprocess
     others = [OnnxNetwork(each.path.read_bytes(), each.path, preprocess) for each in candidates]
     networks, wrong, images = [plain.network, *others], [0] * (1 + len(others)), 0
@@ -245,7 +249,7 @@ def _measured(plain: _File, candidates: Sequence[Candidate], test: Source) -> li
 
 
 def _times(networks: Sequence[OnnxNetwork], image_NCHW: torch.Tensor) -> list[float]:
-    """Milliseconds for one image: the median of several, in turn, so that other work on the machine meets all alike."""
+    """Milliseconds per image: the median of several, in turn, so that other work on the machine affects all alike."""
     taken = np.zeros((len(networks), _TIMED))
     for turn in range(_TIMED):
         for k, network in enumerate(networks):
@@ -256,7 +260,7 @@ def _times(networks: Sequence[OnnxNetwork], image_NCHW: torch.Tensor) -> list[fl
 
 
 def _costliest(plain: _File, prepared: Path, feed_N: np.ndarray, images: _Images) -> str:
-    """The layer without which the scores come closest to those of fp32, and what leaving it in fp32 would cost."""
+    """The layer without whose quantization the scores come closest to fp32, and what leaving it in fp32 would cost."""
     folder, tried_N = prepared.parent, feed_N[:_TRIED]
     wanted_NK = _scores(plain.path, tried_N)
     names, found = quantize.layers(prepared), {}
@@ -266,7 +270,7 @@ def _costliest(plain: _File, prepared: Path, feed_N: np.ndarray, images: _Images
     worst = min(found, key=lambda node: found[node])
     best = quantize.static_int8(prepared, folder, feed_N, "QOperator", [worst])
     record = _measured(plain, [best], images.test)[1]
-    return f". Most of it comes from {names[worst]}; with that in fp32 it would be {in_words(record)}"
+    return f". Most of the loss comes from {names[worst]}; with that in fp32 it would be {in_words(record)}"
 
 
 def _scores(path: Path, feed_N: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,7 +185,7 @@ def test_killed_five_times(model: Path, pictures: Path, tmp_path: Path) -> None:
         command = start(tmp_path / "log", *words, tmp_path / "table.csv")
         reached = 40_000 * (kill + 1)
         command.wait_until(lambda: partial.exists() and partial.stat().st_size > reached)  # noqa: B023
-        command.send(signal.SIGKILL)
+        command.kill()
         command.outcome()
     assert partial.exists()
     assert start(tmp_path / "log", *words, tmp_path / "table.csv").outcome().code == 3

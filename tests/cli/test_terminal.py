@@ -187,6 +187,6 @@ def test_a_reader_that_has_gone_on_windows(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_error_in_what_a_stranger_wrote_is_one_line(tmp_path: Path, convolve: Convolve) -> None:
-    (tmp_path / "x.yaml").write_text("name: x\nrun:\n  epochs: [\x85" + "a, " * 1000 + "]\n")
+    (tmp_path / "x.yaml").write_text("name: x\nrun:\n  epochs: [\x85" + "a, " * 1000 + "]\n", encoding="utf-8")
     assert_refused(convolve("train", tmp_path / "x.yaml", "--data", "sample"), 2, "run.epochs must be a whole number")
     assert str(UsageError("a\x1bb")) == "a\\u001bb"

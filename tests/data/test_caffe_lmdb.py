@@ -139,7 +139,7 @@ def test_an_image_that_is_none_is_named(fields: dict[str, object], words: str, t
 def test_names_that_do_not_reach(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("bear\ncat\n")
     folder = write(tmp_path / "x", [plain(image, k % 3) for k, image in enumerate(images(1))])
-    with pytest.raises(FormatError, match=r"00000002_n2/2\.JPEG: class 2, but 2 classes are known"):
+    with pytest.raises(FormatError, match=r"00000002_n2/2\.JPEG: class 2, but only 2 have names"):
         open_lmdb(folder)
 
 

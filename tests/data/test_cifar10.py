@@ -216,7 +216,7 @@ def test_a_wrong_label(tmp_path: Path) -> None:
 
     path = write_ctf(tmp_path / "ctf") / "Test_cntk_text.txt"
     path.write_text(path.read_text().replace("|labels 0 0 0 0 0 0 0 1", "|labels 0 0 0 0 0 0 0 0"))
-    with pytest.raises(FormatError, match=r"Test_cntk_text\.txt: line 3: expected zeros and one 1 as labels"):
+    with pytest.raises(FormatError, match=r"Test_cntk_text\.txt: line 3: expected one 1 and otherwise zeros as labels"):
         load_cifar10(str(tmp_path / "ctf"))
 
 
@@ -257,7 +257,7 @@ def test_a_tree_with_other_folders(tmp_path: Path) -> None:
     """A class that CIFAR-10 does not have is not guessed at."""
     write_tree(tmp_path / "data")
     (tmp_path / "data" / "train" / "frog").rename(tmp_path / "data" / "train" / "toad")
-    with pytest.raises(DataError, match=r"train: 'toad' is none of the classes .*; name the subfolders after"):
+    with pytest.raises(DataError, match=r"train: 'toad' is not among the classes .*; name the subfolders after"):
         load_cifar10(str(tmp_path / "data"))
 
 

@@ -57,7 +57,7 @@ def test_labels_that_are_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ctf", [f"{label / 8} -1.5" if label else "0.5 2" for label in CLASSES_N])
     train_part, _ = both_parts(path, "number")
     assert set(map(tuple, train_part.labels_N.tolist())) == {(0.5, 2.0), (0.125, -1.5), (0.25, -1.5)}
-    with pytest.raises(DataError, match=r"line 1: expected zeros and one 1 .* data.target=number"):
+    with pytest.raises(DataError, match=r"line 1: expected one 1 and otherwise zeros .* data.target=number"):
         open_data(str(path))
 
 

@@ -91,7 +91,7 @@ def test_class_folders_by_name(pictures: Path, tmp_path: Path) -> None:
         ("4.png", 2), ("0.png", 0), ("2.png", 0),
     ]  # fmt: skip
     for wanted in (["0", "1"], ["0", "1", "2"], ["wolf", "kitten"]):  # no names, and names of which one is missing
-        with pytest.raises(DataError, match=r"none of the classes .*name the subfolders after the classes"):
+        with pytest.raises(DataError, match=r"not among the classes .*name the subfolders after the classes"):
             open_folder(tmp_path / "set", wanted)
 
 

@@ -74,7 +74,7 @@ def test_numbers(tmp_path: Path) -> None:
         ("path,tags\na.png,cat\nb.png,\n", SEVERAL, "line 3: the label is missing; write []"),
         ("path,tags\na.png,cat;nan\n", SEVERAL, "line 2: the labels are missing"),
         ("path,tags\na.png,[cat\n", SEVERAL, "line 2: [cat is not a JSON list of names"),
-        ("path,tags\na.png,cat;Cat\nb.png,cat\n", SEVERAL, "differ in capitals or blanks alone"),
+        ("path,tags\na.png,cat;Cat\nb.png,cat\n", SEVERAL, "differ only in capitals or blanks"),
         ("path,cat,dog\na.png,1,0\nb.png,0.3,0.7\n", SEVERAL, "line 3: 0.3 in the column cat; write 1"),
         ("path,cat,dog\na.png,1,1\n", DataOptions(), "one must be 1 and the others 0; there is 1 in cat, dog"),
         (
@@ -98,7 +98,7 @@ def test_labels_of_another_kind_are_refused(tmp_path: Path, text: str, options: 
 
 
 def test_classes_that_a_model_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"line 3: 'bird' is none of the classes cat, dog"):
+    with pytest.raises(FormatError, match=r"line 3: 'bird' is not among the classes cat, dog"):
         open_table(table(tmp_path, "path,tags\na.png,cat\nb.png,bird;cat\n"), ("cat", "dog"), options=SEVERAL)
 
 

@@ -122,9 +122,9 @@ def test_a_file_whose_name_has_a_backslash_is_that_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Koala", r"test: 'Koala' \(did you mean 'koala'\?\) is none of the classes goldfish, koala, ladybug"),
-        ("koala ", r"test: 'koala ' \(did you mean 'koala'\?\) is none of the classes"),
-        ("aardvark", r"test: 'aardvark' is none of the classes goldfish, koala, ladybug; name the subfolders after"),
+        ("Koala", r"test: 'Koala' \(did you mean 'koala'\?\) is not among the classes goldfish, koala, ladybug"),
+        ("koala ", r"test: 'koala ' \(did you mean 'koala'\?\) is not among the classes"),
+        ("aardvark", r"test: 'aardvark' is not among the classes goldfish, koala, ladybug; name the subfolders after"),
     ],
 )
 def test_a_folder_of_no_class_is_named(name: str, message: str, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_numbers_are_in_the_order_of_numbers_in_folders_and_tables(tmp_path: Pat
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names that differ in case alone are one")
 def test_names_that_differ_in_capitals_alone_are_refused_as_classes(tmp_path: Path) -> None:
     folders(tmp_path, ("Koala", "koala", "bear"))
-    with pytest.raises(DataError, match="the subfolders 'Koala' and 'koala' differ in capitals or blanks alone; join"):
+    with pytest.raises(DataError, match="the subfolders 'Koala' and 'koala' differ only in capitals or blanks; join"):
         open_lists(tmp_path)
     folders(tmp_path / "letters", ("A", "a", "b"))
     assert open_lists(tmp_path / "letters").class_names == ("A", "a", "b")
@@ -168,9 +168,9 @@ def test_unicode_forms_of_a_name_are_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        (("cat", "dog", "fox"), "it has the classes fox; the model knows wolf, besides 2 that both have"),
-        (("cat", "dog"), "it has the classes cat, dog; the model knows wolf, besides 2 that both have"),
-        (("0", "1"), "it has the classes 0, 1; the model knows cat, dog, wolf"),
+        (("cat", "dog", "fox"), "the images have the classes fox; the model has wolf, and 2 that both have"),
+        (("cat", "dog"), "the images have the classes cat, dog; the model has wolf, and 2 that both have"),
+        (("0", "1"), "the images have the classes 0, 1; the model has cat, dog, wolf"),
     ],
 )
 def test_the_classes_that_differ_are_said(theirs: tuple[str, ...], said: str) -> None:

@@ -110,7 +110,7 @@ def test_two_parts(tmp_path: Path) -> None:
     assert test.labels_N.tolist() == [0]
     write(tmp_path / "val" / "fox" / "a.png", 200)
     with pytest.raises(
-        DataError, match=r"val: 'fox' is none of the classes cat, dög, wolf; name the subfolders after the classes"
+        DataError, match=r"val: 'fox' is not among the classes cat, dög, wolf; name the subfolders after the classes"
     ):
         open_lists(tmp_path)
 
@@ -203,7 +203,7 @@ def test_what_is_refused(lines: str, message: str, tmp_path: Path) -> None:
 
 
 def test_a_label_of_no_class_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"images\.csv: line 12: 'dög' is none of the classes cat, wolf"):
+    with pytest.raises(DataError, match=r"images\.csv: line 12: 'dög' is not among the classes cat, wolf"):
         open_list(table(tmp_path), ("cat", "wolf"))
 
 

@@ -178,9 +178,9 @@ GOOD_LABELS = b"|labels 0 0 0 0 0 0 0 0 1 0"  # of line 2
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (b"|labels 0 0 0 0 0 0 0 0 1 1", r"line 2: expected zeros and one 1 as labels, got \[0, .*correct"),
-        (b"|labels 0 0 0 0 0 0 0 0 0 0", r"line 2: expected zeros and one 1"),
-        (b"|labels 0 0 0 0 0 0 0 0 2 0", r"line 2: expected zeros and one 1"),
+        (b"|labels 0 0 0 0 0 0 0 0 1 1", r"line 2: expected one 1 and otherwise zeros as labels, got \[0, .*correct"),
+        (b"|labels 0 0 0 0 0 0 0 0 0 0", r"line 2: expected one 1 and otherwise zeros"),
+        (b"|labels 0 0 0 0 0 0 0 0 2 0", r"line 2: expected one 1 and otherwise zeros"),
         (b"|labels 0 0 0 0 0 0 0 0 0 0 1", r"line 2, column \d+: .*'labels'.* 11 values"),
         (b"", r"line 2, column \d+: .*'labels'"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -67,6 +68,14 @@ def epochs(recipe: Recipe, photos: Path, count: int = 2, warn: Any = lambda mess
     if isinstance(source, PackedSource):
         source.pack.flush()
     return found
+
+
+def test_a_copy_gives_the_same_images(photos: Path, tmp_path: Path) -> None:
+    source = build_data(recipe_of(tmp_path / "cache"), open_lists(photos), 2, warn=print).loader.datasets[0].source
+    assert isinstance(source, PackedSource)
+    copied = copy.copy(source)
+    assert (copied.load(3, source.decoding) == source.load(3, source.decoding)).all()
+    assert copied.labels_N.tolist() == source.labels_N.tolist()
 
 
 def packs(cache: Path) -> list[Path]:

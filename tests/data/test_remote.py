@@ -94,7 +94,9 @@ def test_s3(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve
         arguments = ("prepare", "shards", "--source", tmp_path / "set", "--out", f"{bucket}/photos")
         first, again = convolve(*arguments), convolve(*arguments)
         assert first.code == again.code == 0, first.err + again.err
-        assert f"{bucket}/photos: 24 training images in 1 shards\n" in first.out and "1 of them were there" in again.out
+        assert (
+            f"{bucket}/photos: 24 training images in 1 shards\n" in first.out and "1 of them already there" in again.out
+        )
         names = [name.rpartition("/")[2] for name in remote.names(f"{bucket}/photos")[0]]
         assert names == ["labels.txt", "train-000000.tar", "train-index.npz"]
         shutil.rmtree(tmp_path / "cache")
@@ -102,7 +104,7 @@ def test_s3(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve
         assert not list((tmp_path / "cache" / "remote").glob("*.tar"))  # nobody had to read them for it
         assert sorted(images(found)) == list(range(24)) and found.class_names == CLASSES
         assert open_data(f"{bucket}/photos").description.startswith(f"{bucket}/photos, 3 classes")
-        with pytest.raises(MissingDataError, match="s3://team/elsewhere: no shards lie there"):
+        with pytest.raises(MissingDataError, match="s3://team/elsewhere: there are no shards"):
             open_data(f"{bucket}/elsewhere")
 
 
@@ -138,7 +140,8 @@ def test_what_fails_for_good_is_one_sentence(
     found = convolve("train", "photos", "--data", f"{store.url}/{ALL}", "--out", tmp_path / "run")
     assert_refused(found, 3, *words)
     assert not (tmp_path / "run").exists()
-    assert not [path for path in (tmp_path / "cache" / "remote").iterdir() if "001" in path.name]
+    cached = [path.name for path in (tmp_path / "cache" / "remote").iterdir()]
+    assert not [name for name in cached if "set-001" in name]  # a hash stands before it, in which 001 may be
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no files")

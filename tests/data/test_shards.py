@@ -77,7 +77,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
         found = open_shards(tmp_path / f"{name}.tar")
         assert (found.class_names, found.labels_N.tolist()) == (("cat", "dog"), [1, 0, 1, 0])
     assert open_shards(tmp_path / "a.tar", ("ape", "dog", "cat")).labels_N.tolist() == [1, 2, 1, 2]
-    with pytest.raises(DataError, match=r"'dog' is none of the classes ape, cat"):
+    with pytest.raises(DataError, match=r"'dog' is not among the classes ape, cat"):
         open_shards(tmp_path / "a.tar", ("ape", "cat"))
 
 
@@ -105,7 +105,7 @@ def test_classes_in_a_table_beside_the_shards(tmp_path: Path, convolve: Convolve
         table.write_text("\n".join(["key,class", *bad]))
         assert_refused(convolve("train", "photos", "--data", tmp_path / "set", "--out", tmp_path / "run"), 3, *words)
     write_tar(one / "1.tar", labeled)
-    with pytest.raises(DataError, match=r"0\.tar@/a/0\.png and .*1\.tar@/a/0\.png have one key.*rename one"):
+    with pytest.raises(DataError, match=r"0\.tar@/a/0\.png and .*1\.tar@/a/0\.png have the same key.*rename one"):
         open_shards(one)
 
 
@@ -124,7 +124,7 @@ def test_the_parts_of_a_set(tmp_path: Path) -> None:
     for pattern, count in (("x-train-{0..1}.tar", 12), ("x-{train,val}-0.tar", 12), ("x-train-[1].tar", 6), ("*", 18)):
         found = open_shards(tmp_path / "by_name" / pattern)
         assert len(found) == count
-    with pytest.raises(DataError, match=r"x-train-2\.tar does not exist.*correct the pattern"):
+    with pytest.raises(DataError, match=r"x-train-2\.tar, which .* does not exist; .*correct the pattern"):
         open_shards(tmp_path / "by_name/x-train-{0..2}.tar")
 
 
@@ -207,7 +207,7 @@ BAD = {
     ),
     "a class that no list names": (
         lambda place: write_tar(place / "set-003.tar", [("0051.png", picture(51)), ("0051.cls", b"7")]),
-        ["set-003.tar@/0051.png", "class 7, but 3 classes", "labels.txt"],
+        ["set-003.tar@/0051.png", "class 7, but only 3 have names", "labels.txt"],
     ),
     "a shard of nothing": (lambda place: write_tar(place / "set-003.tar", []), ["set-003.tar", "no image"]),
 }  # fmt: skip
@@ -228,7 +228,9 @@ def test_bad_shards_are_one_sentence(tmp_path: Path, convolve: Convolve, kind: s
 def test_two_shards_of_one_name(tmp_path: Path) -> None:
     write_shards(tmp_path / "a")
     write_shards(tmp_path / "b")
-    with pytest.raises(DataError, match=r"a/set-000\.tar and .*b/set-000\.tar are two shards of one name, set-000"):
+    with pytest.raises(
+        DataError, match=r"the shards .*a/set-000\.tar and .*b/set-000\.tar have the same name, set-000"
+    ):
         open_shards(tmp_path / "{a,b}" / "set-000.tar")
 
 

@@ -102,7 +102,7 @@ def test_a_pattern_names_images(tmp_path: Path) -> None:
     for pattern, names in (("*.jpg", "abc"), ("[ab].*", "ab")):
         found = [Path(location.file) for location in find_images([tmp_path / pattern])]
         assert found == [tmp_path / f"{name}.jpg" for name in names]
-    with pytest.raises(MissingDataError, match="names no file"):
+    with pytest.raises(MissingDataError, match="no file matches"):
         list(find_images([tmp_path / "*.png"]))
 
 
@@ -128,7 +128,9 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
 def test_a_class_without_a_readable_image_is_an_error_and_a_finding(tmp_path: Path) -> None:
     put(tmp_path, "koala/1.jpg", "koala/2.jpg", "bear/1.jpg", "bear/2.jpg")
     put(tmp_path, "cat/1.raf", "cat/2.raf", "koala/3.raf", content=RAW)
-    with pytest.raises(DataError, match=r"cat: the folder of a class holds no image \(2 files passed over: 2 \.raf"):
+    with pytest.raises(
+        DataError, match=r"cat: this folder of a class contains no image \(2 files passed over: 2 \.raf"
+    ):
         open_folder(tmp_path)
     checked = check_data(tmp_path)
     kinds = {each.kind: each for each in checked.findings.kept}
@@ -140,7 +142,7 @@ def test_a_class_without_a_readable_image_is_an_error_and_a_finding(tmp_path: Pa
         list(find_images([tmp_path / "cat"]))
     (tmp_path / "cat").rename(tmp_path / "koala" / "more")
     (tmp_path / "dog").mkdir()
-    with pytest.raises(DataError, match="dog: the folder of a class holds no image; "):
+    with pytest.raises(DataError, match="dog: this folder of a class contains no image; "):
         open_folder(tmp_path, ["bear", "dog", "koala"])
 
 
@@ -169,7 +171,7 @@ def test_what_an_extra_would_read_is_said_with_the_command(tmp_path: Path, monke
 def test_a_class_that_is_a_link_to_nowhere_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "koala/1.jpg", "bear/1.jpg")
     (tmp_path / "cat").symlink_to("/nowhere/cat")
-    with pytest.raises(DataError, match="cat: the folder of a class is a broken link"):
+    with pytest.raises(DataError, match="cat: this folder of a class is a broken link"):
         open_folder(tmp_path)
     assert check_data(tmp_path).findings.counts["gap"] == 1
 

@@ -93,15 +93,15 @@ def test_what_loses_too_much_is_not_written(photographs: Path, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--to", "onnx", "--quantize", "int4"], "--quantize is int8 or fp16, got int4"),
-        (["--to", "onnx", "--quantize", "int8"], "give some with --data"),
-        (["--to", "onnx", "--data", "sample"], "--data is for --quantize, which is not given; say --quantize int8"),
-        (["--to", "onnx", "--max-error-increase", "2"], "--max-error-increase is for --quantize"),
+        (["--to", "onnx", "--quantize", "int4"], "--quantize must be int8 or fp16, not int4"),
+        (["--to", "onnx", "--quantize", "int8"], "give images with --data"),
+        (["--to", "onnx", "--data", "sample"], "--data needs --quantize; add --quantize int8"),
+        (["--to", "onnx", "--max-error-increase", "2"], "--max-error-increase needs --quantize"),
         (["--to", "exported-program", "--opset", "18"], "--opset is for --to onnx, not for --to exported-program"),
         (["--to", "convolve", "--quantize", "int8"], "--quantize is for --to onnx or web, not for --to convolve"),
-        (["--to", "onnx", "--batch-size", "0"], "--batch-size is at least 1"),
-        (["--to", "onnx", "--opset", "3"], "--opset is 15 to 22, got 3"),
-        (["--to", "onnx", "--quantize", "int8", "--max-error-increase", "-1"], "in points"),
+        (["--to", "onnx", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--to", "onnx", "--opset", "3"], "--opset must be 15 to 22, not 3"),
+        (["--to", "onnx", "--quantize", "int8", "--max-error-increase", "-1"], "percentage points"),
     ],
 )
 def test_bad_settings(options: list[str], words: str, tmp_path: Path, convolve: Convolve) -> None:

@@ -197,6 +197,18 @@ def test_names_of_classes_are_strings_of_the_language(language: str) -> None:
         assert tuple(values["CLASSES"]) == NAMES * 20
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_path_in_it_is_a_comment(language: str) -> None:
+    """Back slashes of Windows escape nothing there, and line breaks of Linux begin no line of the program."""
+    path = 'C:\\Users\\new\\"""\n\u2028*/ raise SystemExit'
+    text = snippet(language, Preprocess(3, 8, 8), metadata(), File(path))
+    assert len(text.splitlines()) == len(snippet(language, Preprocess(3, 8, 8), metadata(), File("")).splitlines())
+    [line] = [line for line in text.splitlines() if "SystemExit" in line]
+    assert line.startswith(("# C:\\Users", "// C:\\Users"))
+    if language.startswith("python"):
+        compile(text, "ask.py", "exec")
+
+
 def test_a_mean_image_is_left_to_the_file(tmp_path: Path, convolve: Convolve) -> None:
     mean_image_CHW = np.full((3, 24, 32), 100, np.float32)
     model = model_of(mean=0.0, mean_image_CHW=mean_image_CHW)

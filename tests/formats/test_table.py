@@ -129,10 +129,14 @@ def test_what_labels_mean(labels: list[str], classes: list[str] | None, numbers:
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        (["0", "1"], "1234", "object 2: the label 1 may be the class '1', or the number of the class '2', since '0'"),
+        (
+            ["0", "1"],
+            "1234",
+            "object 2: the label 1 may mean the class '1', or the number of the class '2', since another label, '0'",
+        ),
         (["0", "3"], ["cat", "dog"], r"object 2: the label is 3; with 2 classes it must be in 0\.\.1"),
-        (["cat", "Dog"], ["cat", "dog"], r"object 2: 'Dog' \(did you mean 'dog'\?\) is none of the classes cat, dog"),
-        (["cat", "1"], ["cat", "dog"], "object 2: '1' is none of the classes cat, dog"),
+        (["cat", "Dog"], ["cat", "dog"], r"object 2: 'Dog' \(did you mean 'dog'\?\) is not among the classes cat, dog"),
+        (["cat", "1"], ["cat", "dog"], "object 2: '1' is not among the classes cat, dog"),
     ],
 )
 def test_labels_of_no_class(labels: list[str], classes: list[str], message: str, tmp_path: Path) -> None:
@@ -155,7 +159,9 @@ def test_a_name_without_its_ending_must_be_of_one_file(images: Path) -> None:
     (images / "t.csv").write_text("id,label\nimg/0,cat\nimg/1,dog\nimg/9,dog\n")
     source = open_table(images / "t.csv")
     assert source.file(1) == str(images / "img" / "1.png") and source.file(2) == str(images / "img" / "9")
-    with pytest.raises(DataError, match=r"t\.csv: line 2: img/0 may be 0\.jpg or 0\.png; write which, with its ending"):
+    with pytest.raises(
+        DataError, match=r"t\.csv: line 2: img/0 may be 0\.jpg or 0\.png; write the name with its ending"
+    ):
         source.file(0)
 
 

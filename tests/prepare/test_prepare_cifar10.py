@@ -110,7 +110,7 @@ def test_a_finished_output_is_left_alone(source: Path, out: Path) -> None:
     before = state(out)
     lines = prepare(source, out)
     assert state(out) == before
-    assert all("was there" in line or " 0 of " in line for line in lines)
+    assert all("already there" in line or " 0 of " in line for line in lines)
 
 
 @pytest.mark.parametrize("files", [1, 4, 16, 33])
@@ -152,7 +152,7 @@ def test_files_of_somebody_else_are_not_overwritten(name: str, source: Path, tmp
     mine = tmp_path / "mine" / name
     mine.parent.mkdir(parents=True)
     mine.write_text("mine\n")
-    with pytest.raises(UsageError, match=rf"mine holds {Path(name).parts[0]} already, and not from us"):
+    with pytest.raises(UsageError, match=rf"mine holds {Path(name).parts[0]} already, which convolve did not write"):
         prepare(source, tmp_path / "mine")
     assert list(state(tmp_path / "mine")) == [name]
 
@@ -168,7 +168,7 @@ def test_damaged_sources_write_nothing(source: Path, tmp_path: Path) -> None:
 def test_on_the_command_line(source: Path, tmp_path: Path, convolve: Convolve) -> None:
     outcome = convolve("prepare", "cifar10", "--source", source, "--out", tmp_path / "out")
     assert (outcome.code, outcome.err) == (0, "")
-    assert f"{tmp_path}/out/train: 20 of 20 pictures written" in outcome.out
+    assert f"{tmp_path}/out/train: 20 of 20 images written" in outcome.out
     assert {path.name for path in (tmp_path / "out").iterdir()} == TOP_LEVEL
 
 

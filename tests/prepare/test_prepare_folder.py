@@ -33,7 +33,7 @@ def pictures(place: Path, side: int = 12) -> Path:
 def test_the_lists_hold_the_same_images(tmp_path: Path) -> None:
     source = pictures(tmp_path / "photos")
     first, second = list(prepare_folder(source, tmp_path / "out")), list(prepare_folder(source, tmp_path / "out"))
-    assert len(first) == len(second) and sum(report.what == "was there" for report in second) == 4
+    assert len(first) == len(second) and sum(report.what == "already there" for report in second) == 4
     own, again = open_lists(source), open_lists(tmp_path / "out")
     assert again.class_names == NAMES and not again.held_out
     for part, listed in ((own.train, again.train), (own.test, again.test)):
@@ -60,7 +60,7 @@ def test_a_validation_part_is_listed_too(tmp_path: Path) -> None:
 def test_images_of_various_sizes_are_listed_only(tmp_path: Path, convolve: Convolve) -> None:
     outcome = convolve("prepare", "folder", "--source", pictures(tmp_path / "photos", 30), "--out", tmp_path / "out")
     assert outcome.code == 0
-    assert "Train_cntk_text.txt: not written, its images are large or of various sizes" in outcome.out
+    assert "Train_cntk_text.txt: not written, since its images are large or of several sizes" in outcome.out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"train_map.txt", "test_map.txt", "labels.txt", "prepared.json"}
 

@@ -75,12 +75,12 @@ def test_old_numbers_are_kept(columns: str, source: Path, tmp_path: Path) -> Non
     labels = {Path(path).parent.name: int(label) for path, label in rows(tmp_path / "out" / "train_map.txt")}
     assert labels == {IDS[0]: 1, IDS[1]: 2, IDS[2]: 0}
     assert [label for _, label in rows(tmp_path / "out" / "val_map.txt")] == ["1", "2", "0"] * 2
-    assert left_out(tmp_path / "out") == {"a class without a folder, which keeps its number": ["n99999999"]}
+    assert left_out(tmp_path / "out") == {"the class has no folder (it keeps its number)": ["n99999999"]}
 
 
 def test_old_numbers_of_other_classes_are_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "old.txt").write_text(f"0\t{IDS[1]}\n1\tn99999999\n")
-    with pytest.raises(DataError, match=r"old\.txt does not number 2 of the classes \(n01440764, n01484850\)"):
+    with pytest.raises(DataError, match=r"old\.txt has no number for 2 of the classes \(n01440764, n01484850\)"):
         prepare(source, tmp_path / "out", tmp_path / "old.txt")
     (tmp_path / "old.txt").write_text("".join(f"{k}\t{name}\n" for k, name in enumerate([*IDS, IDS[1]])))
     with pytest.raises(DataError, match=r"old\.txt gives n01443537 two numbers"):
@@ -105,21 +105,25 @@ def test_every_fault_is_named(source: Path, tmp_path: Path) -> None:
     xml(source, 6).with_name("readme").touch()
     lines = prepare(source, tmp_path / "out")
     found = left_out(tmp_path / "out")
-    damaged = found.pop("an annotation that is damaged")
+    damaged = found.pop("the annotation is damaged")
     assert damaged[0].startswith(f"{xml(source, 4)}: line 1, column ")
     assert found == {
-        "no folder of a class": [f"{train}/list.txt"],
-        "a folder that is not called by a WordNet ID": [f"{train}/fish"],
-        "a class without images, which keeps its number": [f"{train}/n02000000"],
-        "no image by its name": [f"{train}/{IDS[0]}/more.JPEG", f"{train}/{IDS[0]}/notes.txt", f"{val}/.DS_Store"],
-        "no annotation by its name": [str(xml(source, 6).with_name("readme"))],
-        "an image without annotation": [f"{val}/ILSVRC2012_val_00000002.JPEG"],
-        "objects of different classes in one annotation": [f"{xml(source, 3)}: {IDS[0]}, {IDS[1]}"],
-        "of a class that has no training images": [f"{val}/ILSVRC2012_val_00000005.JPEG"],
-        "an annotation without an object": [str(xml(source, 6))],
-        "an annotation without its image": [str(xml(source, 1))],
+        "it is not the folder of a class": [f"{train}/list.txt"],
+        "the folder is not named by a WordNet ID": [f"{train}/fish"],
+        "the class has no images (it keeps its number)": [f"{train}/n02000000"],
+        "its name is not that of an image": [
+            f"{train}/{IDS[0]}/more.JPEG",
+            f"{train}/{IDS[0]}/notes.txt",
+            f"{val}/.DS_Store",
+        ],
+        "its name is not that of an annotation": [str(xml(source, 6).with_name("readme"))],
+        "the image has no annotation": [f"{val}/ILSVRC2012_val_00000002.JPEG"],
+        "the annotation has objects of different classes": [f"{xml(source, 3)}: {IDS[0]}, {IDS[1]}"],
+        "its class has no training images": [f"{val}/ILSVRC2012_val_00000005.JPEG"],
+        "the annotation has no object": [str(xml(source, 6))],
+        "the image of the annotation is missing": [str(xml(source, 1))],
     }
-    assert [line for line in lines if "no image by its name: 3 (" in line and "notes.txt" in line]
+    assert [line for line in lines if "its name is not that of an image: 3 (" in line and "notes.txt" in line]
     assert not (tmp_path / "out" / "val_map.txt").exists()
     assert rows(tmp_path / "out" / "classmappings.txt")[-1] == ["n02000000", "3"]
 
@@ -128,10 +132,10 @@ def test_a_long_list_of_faults_is_shortened_on_the_screen_only(source: Path, tmp
     for number in range(25):
         (source / "Data" / "CLS-LOC" / "train" / f"stray{number:02d}").touch()
     (line,) = (line for line in prepare(source, tmp_path / "out") if "left out" in line)
-    assert "no folder of a class: 25 (" in line
+    assert "it is not the folder of a class: 25 (" in line
     assert line.count("stray") == 10
     assert line.endswith("and 15 more)")
-    assert len(left_out(tmp_path / "out")["no folder of a class"]) == 25
+    assert len(left_out(tmp_path / "out")["it is not the folder of a class"]) == 25
 
 
 def test_several_objects_of_one_class_are_no_fault(source: Path, tmp_path: Path) -> None:
@@ -144,7 +148,7 @@ def test_an_annotation_that_would_explode(source: Path, tmp_path: Path) -> None:
     bomb = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;&b;&b;">]>' + annotation(IDS[0])
     xml(source, 1).write_text(bomb)
     prepare(source, tmp_path / "out")
-    assert "unsupported kind of XML" in left_out(tmp_path / "out")["an annotation that is damaged"][0]
+    assert "unsupported kind of XML" in left_out(tmp_path / "out")["the annotation is damaged"][0]
 
 
 @pytest.mark.parametrize("part", ["val", "annotations"])
@@ -181,7 +185,7 @@ def test_what_cannot_be_prepared(source: Path, tmp_path: Path, convolve: Convolv
         prepare(tmp_path / "Kaggle", tmp_path / "file" / "out")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "train_map.txt").touch()
-    with pytest.raises(UsageError, match="not from us"):
+    with pytest.raises(UsageError, match="which convolve did not write"):
         prepare(tmp_path / "Kaggle", tmp_path / "theirs")
     outcome = convolve("prepare", "mnist", "--out", tmp_path / "mnist", "--order-from", tmp_path / "file")
     assert_refused(outcome, 2, "--order-from is for ilsvrc2012")
@@ -202,7 +206,7 @@ def test_a_map_that_cannot_grow(source: Path, tmp_path: Path, convolve: Convolve
 def test_a_download_without_images(source: Path, tmp_path: Path) -> None:
     for file in source.rglob("*.JPEG"):
         file.unlink()
-    with pytest.raises(DataError, match="no images for training"):
+    with pytest.raises(DataError, match="there are no training images"):
         prepare(source, tmp_path / "out")
 
 

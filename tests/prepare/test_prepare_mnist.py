@@ -77,7 +77,7 @@ def test_a_finished_output_is_left_alone(source: Path, tmp_path: Path) -> None:
     before = state(tmp_path / "out")
     lines = prepare(source, tmp_path / "out")
     assert state(tmp_path / "out") == before
-    assert all("was there" in line or " 0 of " in line for line in lines)
+    assert all("already there" in line or " 0 of " in line for line in lines)
 
 
 def test_an_output_that_was_moved_gets_new_maps_only(source: Path, tmp_path: Path) -> None:
@@ -120,13 +120,13 @@ def test_other_data_is_not_mixed_in(source: Path, tmp_path: Path) -> None:
 def test_files_of_somebody_else_are_not_overwritten(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "train_map.txt").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"holds train_map\.txt already, and not from us"):
+    with pytest.raises(UsageError, match=r"holds train_map\.txt already, which convolve did not write"):
         prepare(source, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["train_map.txt"]
 
 
 def test_a_path_that_no_map_file_can_hold(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"tab or line break, .*; choose another --out"):
+    with pytest.raises(UsageError, match=r"tab or line break: .*; choose another --out"):
         prepare(source, tmp_path / "a\tb")
     assert not (tmp_path / "a\tb").exists()
 

@@ -74,7 +74,7 @@ def test_the_same_bytes_after_a_kill(photos: Path, tmp_path: Path) -> None:
     kept = first.stat().st_mtime_ns
     said = write(photos, tmp_path / "out")
     assert hashes(tmp_path / "out") == before and first.stat().st_mtime_ns == kept
-    assert f"{len(others) - 1} of them were there" in said[1]
+    assert f"{len(others) - 1} of them already there" in said[1]
     write(photos, tmp_path / "more")
     assert hashes(tmp_path / "more") == before
 
@@ -97,7 +97,7 @@ def test_what_was_written_is_read_again(photos: Path, tmp_path: Path, monkeypatc
         verify(written, path, digests)
 
     monkeypatch.setattr(shards, "_verify", damage)
-    with pytest.raises(ConvolveError, match=r"train-0000..\.tar: what was written is not what is there now"):
+    with pytest.raises(ConvolveError, match=r"train-0000..\.tar: the file differs from what was written"):
         write(photos, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tar"))
 

@@ -80,5 +80,5 @@ def test_a_line_that_is_no_numbers_is_named(tmp_path: Path, monkeypatch: pytest.
     lines[6] = lines[6].replace("|labels 1 0 0", "|labels 0.5 0.5 0").replace("|labels 0", "|labels 2")
     Path("train.ctf").write_text("\n".join(lines) + "\n", encoding="ascii")
     Path("net.cntk").write_text(SOFTMAX.replace("include", READER.replace("FORM", "dense")), encoding="utf-8")
-    with pytest.raises(FormatError, match="line 7: expected zeros and one 1 as labels"):
+    with pytest.raises(FormatError, match="line 7: expected one 1 and otherwise zeros as labels"):
         run_job(read_job(["net.cntk"]), silent)

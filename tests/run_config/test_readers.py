@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def test_pictures_come_as_their_transforms_make_them(folder: Path, name: str, la
     for number in range(3):
         picture = found.load(number, Decoding())
         assert picture.shape == (4, 4, 3) and (picture == 40 * number).all()
+    copied = copy.copy(found)
+    assert copied.labels_N.tolist() == LABELS and (copied.load(2, Decoding()) == 80).all()
     prepared = as_prepared(reader, (3, 4, 4))
     assert (prepared.resize, prepared.filter) == ("cover", "linear")  # CNTK decodes them whole, and does not average
     found, said = as_found(reader, (3, 4, 4))

@@ -109,6 +109,7 @@ def test_a_server_changes_over(digits: Model) -> None:
     assert [one["probability"] for one in before] == pytest.approx([one["probability"] for one in after], rel=1e-3)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a script is no program on Windows")
 def test_a_server_that_ends_meanwhile_leaves_nothing(
     digits: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

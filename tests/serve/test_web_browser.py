@@ -296,7 +296,7 @@ def test_a_folder_without_its_model(browser: Browser, runtime: Runtime, tmp_path
     with static(tmp_path / "page") as address:
         browser.open(address)
         browser.wait_for_state("problem")
-    assert "model.onnx does not come from its server (404)" in browser.text("#problem")
+    assert "model.onnx could not be loaded from its server (404)" in browser.text("#problem")
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (1280, True)])

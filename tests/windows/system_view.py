@@ -154,15 +154,15 @@ class View(ModuleType):
 
     def __setattr__(self, name: str, value: Any) -> None:
         own = name in self._given or name in self._absent
-        self._set.setdefault(name, self._given.get(name) if own else getattr(self._module, name, None))
+        self._set.setdefault(name, []).append(self._given.get(name) if own else getattr(self._module, name, None))
         if own:
             self._given[name] = value
         else:
             setattr(self._module, name, value)
 
     def __delattr__(self, name: str) -> None:
-        """pytest's `monkeypatch` so undoes what it set, as it finds nothing in the dictionary of this object."""
-        own, before = name in self._given, self._set.pop(name, None)
+        """pytest's `monkeypatch` so undoes each setting, as it finds nothing in the dictionary of this object."""
+        own, before = name in self._given, self._set[name].pop() if self._set.get(name) else None
         if before is None:
             self._given.pop(name) if own else delattr(self._module, name)
         elif own:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import convolve
-from convolve.names import portable
+from convolve.names import own_slashes, portable
 
 HERE = Path(__file__).parent
 START = """
@@ -221,6 +221,15 @@ for names in (["a:b/1.png"], ["con/1.png"], ["cat/1.png", "Cat/2.png"], ["cat/1.
 )
 def test_names_that_every_system_can_have(name: str, one: str) -> None:
     assert portable(name) == one
+
+
+def test_paths_of_another_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe from Windows names its model and its mean image with back slashes."""
+    monkeypatch.chdir(tmp_path)
+    assert Path(own_slashes("runs\\one")) == Path(own_slashes(Path("runs\\one"))) == Path("runs/one")
+    if sys.platform != "win32":
+        Path("runs\\one").touch()
+        assert own_slashes("runs\\one") == "runs\\one"
 
 
 def test_every_system_can_check_this_repository_out() -> None:

@@ -18,6 +18,7 @@ import io
 import locale
 import multiprocessing.context
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from system_files import IS_WINDOWS, REGISTER, change_files
-from system_view import see_as_there
+from system_view import SYSTEM, see_as_there
 
 
 def change_processes() -> None:
@@ -76,12 +77,21 @@ def change_text() -> None:
             stream.reconfigure(encoding="cp1252", errors=errors, newline=None if stream is sys.stdin else "\r\n")
 
 
-def apply() -> None:
-    register = os.environ.setdefault(REGISTER, "") or tempfile.mkdtemp(prefix="windows-rules-")
+def begun() -> str:
+    """A new register of processes, in a temporary folder of their own: others do not see our locks of folders there."""
+    folder = Path(tempfile.gettempdir(), f"{SYSTEM.name}-rules-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    register = tempfile.mkdtemp(prefix="processes-", dir=folder)
+    atexit.register(shutil.rmtree, register, ignore_errors=True)
     os.environ[REGISTER] = register
+    if "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    return register
+
+
+def apply() -> None:
+    own = Path(os.environ.get(REGISTER) or begun(), str(os.getpid()))
     with suppress(OSError):
-        Path(register).mkdir(exist_ok=True)
-        own = Path(register, str(os.getpid()))
         own.touch()
         atexit.register(own.unlink, missing_ok=True)
     if IS_WINDOWS:

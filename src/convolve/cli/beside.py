@@ -1,4 +1,4 @@
-"""What `convolve convert` does without --to: sign what lies there, check a signature, print a program."""
+"""`convolve convert` without --to: sign a model, check a signature, print a program."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from convolve.errors import UnsupportedError, UsageError
 if TYPE_CHECKING:
     from convolve.records import TrainingInfo
 
-# The option that is given in place of --to -> what is said where another comes with it that it has no use for.
+# An option that replaces --to -> what the error says if an option comes with it that it cannot use.
 _ALONE = {
     "--snippet": "--snippet only prints a program",
     "--verify": "--verify only checks a signature",
-    "--sign": "--sign alone signs what lies there",
+    "--sign": "--sign alone signs MODEL itself",
 }
 _WANTED = {"--to": "FORM", "--out": "PATH"}
 _OF_A_PROGRAM = {"--with-preprocessing", "--any-size"}
@@ -32,9 +32,9 @@ def done_beside(
     given: list[str],
     special: set[str],
 ) -> Answer:
-    """Sign or check what lies there already, or make a program for it.
+    """Sign MODEL or check its signature, or make a program for it.
 
-    `given` are the options on the command line, `special` those that not all forms of --to have.
+    `given` are the options on the command line, `special` those that not every form of --to has.
     """
     named = next((option for option in _ALONE if option in given), None)
     if named is None or (named == "--sign" and {"--to", "--out"} & {*given}):
@@ -49,13 +49,13 @@ def done_beside(
         from convolve.signing import verify as checked
 
         signature = checked(model, verify)
-        line = f"{signature}: {model} is as the owner of {verify} signed it"
+        line = f"{signature}: {model} is unchanged since the owner of {verify} signed it"
         return Answer([line], {"signature": str(signature), "verified_with": str(verify)})
     return _sign_as_it_is(model, signer(sign))
 
 
 def signer(key: Path | None) -> Any:
-    """What signs with the private key; None without one."""
+    """A signer for the private key; None without a key."""
     if key is None:
         return None
     from convolve import signing
@@ -64,7 +64,7 @@ def signer(key: Path | None) -> Any:
 
 
 def _sign_as_it_is(model: Path, with_key: Any) -> Answer:
-    """What cannot be opened, or is no classifier, is signed too; there is less to say of it."""
+    """Sign the model itself. What cannot be opened, or is not a classifier, has less in its bill of materials."""
     from convolve.graph.classifier import SeveralHeadsError
     from convolve.loading import load
 
@@ -76,7 +76,7 @@ def _sign_as_it_is(model: Path, with_key: Any) -> Answer:
 
 
 def signed(model: Path, with_key: Any, data: str = "", info: TrainingInfo | None = None) -> Answer:
-    """Sign what lies there, with a bill of materials, by what `signer` made of the key, if one was given."""
+    """Sign the model at `model`, with a bill of materials; nothing without a signer."""
     from convolve.records import TrainingInfo
     from convolve.signing import sign, write_bom
 

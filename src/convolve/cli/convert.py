@@ -109,7 +109,7 @@ def convert(
     snippet: Annotated[
         str | None,
         typer.Option(
-            help="Print a short program that asks the model's ONNX file, or write it to --out.",
+            help="Print a short program that runs the model's ONNX file, or write it to --out.",
             **choices("python-cv2|python-pillow|javascript|cpp|csharp"),
             rich_help_panel=_BESIDE,
         ),
@@ -118,7 +118,8 @@ def convert(
         Path | None,
         typer.Option(
             metavar="KEY",
-            help="Sign --out, or MODEL as it is, with this private key, and write a bill of materials (ML-BOM).",
+            help="Sign --out, or without --out MODEL itself, with this private key, and write a bill of materials "
+            "(ML-BOM).",
             rich_help_panel=_BESIDE,
         ),
     ] = None,
@@ -126,7 +127,7 @@ def convert(
         Path | None,
         typer.Option(
             metavar="KEY",
-            help="Check that MODEL is as the owner of this public key signed it.",
+            help="Check that MODEL is unchanged since the owner of this public key signed it.",
             rich_help_panel=_BESIDE,
         ),
     ] = None,
@@ -151,8 +152,8 @@ def convert(
     """Convert a model to another format.
 
     Preprocessing and class names are kept. Every exported file is run and compared with the model; if the answers
-    differ, nothing is written. A network that is no classifier, or has several heads, is converted without class names
-    and preprocessing. web writes a folder with a page that asks the model in the browser.
+    differ, nothing is written. A network that is not a classifier, or has several heads, is converted without class
+    names and preprocessing. web writes a folder with a page that runs the model in the browser.
 
     Example: convolve convert runs/mnist --to onnx --out mnist.onnx
     """
@@ -189,21 +190,21 @@ def convert(
 
 
 def _opened(model: Path, outputs: list[str], overrides: Overrides) -> Model:
-    """Raises NoClassifierError or SeveralHeadsError for what is no classifier of images."""
+    """The model at `path`. Raises NoClassifierError or SeveralHeadsError for what is not one classifier of images."""
     from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
     from convolve.loading import load
 
     if len(outputs) > 1:
-        raise SeveralHeadsError(f"{', '.join(outputs)} are several outputs")
+        raise SeveralHeadsError(f"there are several outputs, {', '.join(outputs)}")
     opened = load(model, replace(overrides, output=outputs[0] if outputs else None))
     if opened.node:
-        raise NoClassifierError(f"{opened.node} is no score of classes")
+        raise NoClassifierError(f"{opened.node} has no class scores")
     return opened
 
 
 @dataclass(frozen=True)
 class _Order:
-    """What is to be written, for `path`; `run` is where the model lies."""
+    """What is to be written to `path`; `run` is the folder of the model."""
 
     model: Model
     run: Path
@@ -215,7 +216,7 @@ class _Order:
 
 @dataclass(frozen=True)
 class Form:
-    """What --to can write: a file with this ending, or a folder. `options`: those that not all forms have. `write`
+    """What --to can write: a file with this ending, or a folder. `options`: those that not every form has. `write`
     returns what was measured and compared."""
 
     ending: str
@@ -275,18 +276,18 @@ def _given(context: typer.Context) -> list[str]:
 
 
 def _check(to: str, out: Path, given: list[str]) -> None:
-    """What can be refused before the model is read."""
+    """Refuse what can be refused before the model is read."""
     form = look_up(FORMS, to, "form", "--to")
     for option in given:
         if option in _SPECIAL and option not in form.options:
             known = " or ".join(name for name, other in FORMS.items() if option in other.options)
             raise UsageError(f"{option} is for --to {known}, not for --to {to}; leave it out")
         if option in _NEEDS and _NEEDS[option] not in given:
-            raise UsageError(f"{option} is for {_NEEDS[option]}, which is not given; say --quantize int8 or fp16")
+            raise UsageError(f"{option} needs {_NEEDS[option]}; add --quantize int8 or --quantize fp16")
     if {"--cdn", "--web-runtime"} <= {*given}:
         raise UsageError("--cdn refers to a runtime elsewhere, --web-runtime names one to copy; leave one of them out")
     if form.ending and out.suffix != form.ending:
-        raise UsageError(f"--to {to} writes a file whose name ends in {form.ending}, got --out {out}")
+        raise UsageError(f"--to {to} writes a file whose name ends in {form.ending}, but --out is {out}")
     if out.exists() and (form.ending or not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already; choose another --out")
 
@@ -296,7 +297,7 @@ def _described(opened: Model, path: Path, asked: Asked) -> Answer:
     inside = ", inside the file" if asked.inside["takes_pixels"] else ""
     lines = [
         f"{path}: {parameters:,} parameters, {len(opened.class_names)} classes",
-        f"the network sees {opened.preprocess}{inside}",
+        f"the network gets {opened.preprocess}{inside}",
     ]
     notes = [opened.preprocess_warning] if opened.preprocess_warning else []
     fields = {"parameters": parameters, "class_names": list(opened.class_names), "notes": notes}
@@ -305,13 +306,11 @@ def _described(opened: Model, path: Path, asked: Asked) -> Answer:
 
 
 def _of_network(to: str, given: list[str], reason: Exception) -> Exception:
-    """The reason why a network is converted as it is. Raises UsageError for what only classifiers have."""
+    """The reason why a network is converted without classes. Raises UsageError for options of classifiers."""
     if to == "web":
-        raise UsageError(f"the page is for a classifier of images ({reason}); --output names one score")
+        raise UsageError(f"the page is for a classifier of images ({reason}); choose one output with --output")
     if special := [option for option in given if option in _SPECIAL]:
-        raise UsageError(
-            f"{', '.join(special)} of --to {to}: only for classifiers of images; convert this network without: {reason}"
-        )
+        raise UsageError(f"{', '.join(special)} of --to {to}: only for classifiers of images ({reason}); leave it out")
     return reason
 
 
@@ -326,7 +325,7 @@ def _convert_network(
     ports = {"inputs": network.inputs, "outputs": network.outputs}
     sides = zip(("takes", "gives"), ports.values(), strict=True)
     lines = [
-        f"{path}: {parameters:,} parameters; no classifier ({reason})",
+        f"{path}: {parameters:,} parameters; not a classifier ({reason})",
         *(f"{side} {', '.join(f'{name} {shape}' for name, shape in shapes.items())}" for side, shapes in sides),
     ]
     done = Answer(lines, {"parameters": parameters, "no_classifier": str(reason), **to_json(ports)})
@@ -334,4 +333,4 @@ def _convert_network(
         compared = network.export(path)
         return done + Answer([str(compared)], {"compared": to_json(compared)})
     network.save(path)
-    return done + Answer(["nothing is prepared and no class is named: `convert` and `show` take it"])
+    return done + Answer(["it has no preprocessing and no class names: only `convert` and `show` read it"])

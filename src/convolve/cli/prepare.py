@@ -42,7 +42,7 @@ def prepare(
     ] = None,
     shard_size: Annotated[
         int | None,
-        typer.Option(min=1, help="For shards: the size of each, in megabytes, roughly. [default: 100]", metavar="MB"),
+        typer.Option(min=1, help="For shards: the size of each, in about MB megabytes. [default: 100]", metavar="MB"),
     ] = None,
     as_json: AsJson = False,
     *,

@@ -1,4 +1,4 @@
-"""`convolve convert --snippet`: a program that asks a model's ONNX file."""
+"""`convolve convert --snippet`: a program that runs a model's ONNX file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snippet:
-    """The program that a command asks for, and the options of the ONNX file that it is for."""
+    """The program that a command asks for, and the options of its ONNX file."""
 
     language: str
     with_preprocessing: bool
@@ -28,7 +28,7 @@ class Snippet:
     overrides: PreprocessOverrides
 
     def answer(self, path: Path, out: Path | None) -> Answer:
-        """The program for the model at `path`; where it is written to `out`, a line that says so."""
+        """The program for the model at `path`, or a line that says to where it was written."""
         from convolve.atomic import staged
         from convolve.export.snippets import LANGUAGES, snippet
         from convolve.graph.classifier import NoClassifierError, SeveralHeadsError
@@ -57,8 +57,8 @@ class Snippet:
 
 
 def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord | None]:
-    """(the file that is asked, what it says of its certainty): `path` itself where that is a file of ours, else the one
-    that `convert` writes."""
+    """(the file that the program runs, the metadata of its confidence): `path` itself if it is our ONNX file, else the
+    one that `convert` would write."""
     from convolve.export.any_size import require_sayable
     from convolve.export.snippets import File
 
@@ -66,7 +66,8 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
         taken = own["input"]
         if taken["axes"] != "HWC" and taken["shape"][0] not in ("N", 1):
             raise UsageError(
-                f"--snippet: {path} takes {taken['shape'][0]} images at once; convert it with --batch-size 1 or without"
+                f"--snippet: {path} takes {taken['shape'][0]} images at once; convert it with --batch-size 1, or "
+                f"without --batch-size"
             )
         form = {"NHWC": "pixels", "HWC": "any size"}.get(taken["axes"], "")
         confidence = model.metadata.confidence if own["more_outputs"] else None
@@ -81,7 +82,7 @@ def _file(path: Path, model: Model, form: str) -> tuple[File, ConfidenceRecord |
 
 
 def _own_metadata(path: Path) -> dict[str, Any]:
-    """What an ONNX file of ours says of itself; empty for anything else."""
+    """The metadata of an ONNX file of ours; empty for any other file."""
     if path.suffix != ".onnx":
         return {}
     import onnx

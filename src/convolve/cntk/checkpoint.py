@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import replacing
+from convolve.atomic import cannot_write, put, replacing
 from convolve.cntk import saving
 from convolve.cntk.learners import Learner, Schedule
 from convolve.cntk.nodes import Node
@@ -45,14 +47,38 @@ def save(trainer: Trainer, filename: str, external_state: dict[str, Any]) -> Non
         "ExternalState": external_state, "DistributedState": {},
     }  # fmt: skip
     content = message(saving.model_values(_whole(trainer), trainer))
-    with replacing(state) as its_temporary:
-        its_temporary.write_bytes(message(values))
-        with replacing(model) as temporary:
-            temporary.write_bytes(content)
-            state.unlink(missing_ok=True)  # a new model beside an old state would train on to other weights
+    finish(filename)
+    with replacing(_next(model)) as temporary:
+        temporary.write_bytes(content)
+    with replacing(_next(state)) as temporary:
+        temporary.write_bytes(message(values))
+    state.unlink(missing_ok=True)  # a new model beside an old state would train on to other weights
+    finish(filename)
+
+
+def finish(filename: str) -> None:
+    """Give the files of a checkpoint their names, also where a process was killed as it did so. A checkpoint counts
+    from the moment that its state is complete under the name of the next one; its model is so before."""
+    for file in (Path(filename), Path(f"{filename}.ckp")) if _next(Path(f"{filename}.ckp")).exists() else ():
+        try:
+            with suppress(FileNotFoundError):  # it has its name already, or another worker was faster
+                put(_next(file), file)
+        except OSError as error:
+            raise cannot_write(file, error) from error
+
+
+def finish_all(path: Path) -> None:
+    """As `finish`, for all checkpoints whose names begin with that of `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}*.ckp.next"):
+        finish(str(path.with_name(left.name.removeprefix(".").removesuffix(".ckp.next"))))
+
+
+def _next(file: Path) -> Path:
+    return file.with_name(f".{file.name}.next")
 
 
 def restore(trainer: Trainer, filename: str) -> dict[str, Any]:
+    finish(filename)
     try:
         state = read_checkpoint(f"{filename}.ckp")
     except ConvolveError as error:

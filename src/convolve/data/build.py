@@ -28,6 +28,7 @@ from convolve.data.splits import OutOfFold, Splits
 from convolve.errors import DataError, UsageError
 from convolve.formats.decode import Decoding
 from convolve.formats.mean_xml import read_mean_xml
+from convolve.names import own_slashes
 from convolve.recipe import Recipe
 from convolve.specs.data import DataSpec
 from convolve.transforms.crop import Crop
@@ -320,7 +321,7 @@ def _with_mean_image(
         is_fitted = dataset.is_cached and isinstance(source, ArraySource) and source.shape_CHW == shape_CHW
         mean_CHW = mean_image(dataset if is_fitted else eval_dataset(train, preprocess, damaged=damaged))
         return replace(preprocess, mean=0.0, mean_image_CHW=mean_CHW)
-    bgr_HWC = read_mean_xml(spec.mean_image, spec.mean_image_layout)
+    bgr_HWC = read_mean_xml(own_slashes(spec.mean_image), spec.mean_image_layout)
     mean_CHW = np.ascontiguousarray(bgr_HWC[:, :, ::-1].transpose(2, 0, 1))
     if mean_CHW.shape != shape_CHW:
         raise DataError(

@@ -53,7 +53,7 @@ def _opened(path: Path, streams: list[StreamSpec], options: DataOptions) -> Arra
     try:
         return open_ctf(path, labels.dim, shape_CHW, features, labels, one_class=options.target == "class")
     except FormatError as error:
-        if "zeros and one 1" not in error.what:
+        if "one 1 and otherwise zeros" not in error.what:
             raise
         what = f"{error.what}, or learn numbers with --set data.target=number, several classes with data.target=classes"
         raise FormatError(path, error.place, what) from None

@@ -247,6 +247,8 @@ class PackedSource:
         return np.zeros((len(self), 2), np.uint64)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying and pickling ask for such before there is any `source`
+            raise AttributeError(name)
         return getattr(self.source, name)
 
     def expect(self, order_N: NDArray[np.int64]) -> None:

@@ -1,4 +1,5 @@
-"""Which files are shards (tar, Parquet), and which part each belongs to: train-000000.tar, val/000.tar, x-{00..41}.tar.
+"""Which files are shards (tar, Parquet), and the part that each belongs to: train-000000.tar, val/000.tar,
+x-{00..41}.tar.
 
 `--data` names a shard, a folder of them, or several by a pattern: `*`, `?`, `[ab]`, and, as WebDataset has it, braces.
 """
@@ -24,14 +25,14 @@ CLASS_LISTS = ("classes.csv", "classes.tsv")  # beside shards: the class of each
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 _PATTERN = re.compile(r"[*?\[{]")
-_LOOKED_AT = 20  # members of an archive that tell whether it is a shard
+_LOOKED_AT = 20  # members of an archive that decide whether it is a shard
 _MOST = 1_000_000  # shards of a pattern
 
 
 def find_shards(where: Path) -> Layout | None:
     """The parts of the set of shards at `where`; None if there are none.
 
-    A part is a folder, a shard, or a pattern. Shards are told by their names, or by the folders they lie in.
+    A part is a folder, a shard, or a pattern. Parts are recognized by the names of the shards, or by their folders.
     """
     if is_shards(where):
         return _by_names(where)
@@ -44,25 +45,28 @@ def find_shards(where: Path) -> Layout | None:
     folders = [(folder, folder.name) for folder in inside if role_of(folder.name) and is_shards(folder)]
     parts = by_role(folders)
     if remote.address(where) and TRAINING not in parts:
-        what = "no shards lie there, in no folders train/ and val/ either"
-        raise MissingDataError(f"{remote.address(where)}: {what}; correct the address, or write them: prepare shards")
+        what = "there are no shards, and none in the folders train/ and val/"
+        raise MissingDataError(
+            f"{remote.address(where)}: {what}; correct the address, or write shards there with "
+            f"`convolve prepare shards`"
+        )
     return with_roles(parts) if TRAINING in parts else None
 
 
 def is_shards(where: Path) -> bool:
-    """Whether shards lie at `where`: tar archives in which an image has its label beside it; by a pattern, any."""
+    """Whether there are shards at `where`: tar archives with labels beside their images; a pattern always counts."""
     if remote.address(where):
         return bool(shard_files(where))
     files = (
         shard_files(where) if where.is_dir() or is_pattern(where) or where.suffix.lower() in ENDINGS_OF_SHARDS else []
     )
-    if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # class folders come first
+    if not files or (where.is_dir() and any(map(holds_images, subfolders(where)))):  # folders of classes come first
         return False
     return is_pattern(where) or _is_shard(files[0], class_list(where) is not None)
 
 
 def shards_folder(where: Path) -> Path | None:
-    """The folder of a set of shards; None of other sets."""
+    """The folder of a set of shards; None for other sets."""
     if is_shards(where):
         return folder_of(where)
     return where if remote.address(where) else None
@@ -77,12 +81,12 @@ def is_pattern(where: Path) -> bool:
 
 
 def folder_of(path: Path) -> Path:
-    """Where the shards lie."""
+    """The folder that the shards are in."""
     return path if path.is_dir() else shard_files(path)[0].parent
 
 
 def shard_files(where: Path) -> list[Path]:
-    """The shards of a folder, of a pattern, or the one at `where`, sorted by their names."""
+    """The shards of a folder, of a pattern, or the one at `where`, sorted by name."""
     if where.is_dir():
         inside = os.listdir(where)  # noqa: PTH208  as in layout.py
         names = [name for name in inside if name.lower().endswith(ENDINGS_OF_SHARDS)]
@@ -96,20 +100,22 @@ def shard_files(where: Path) -> list[Path]:
         files = globbed(text) if re.search(r"[*?\[]", text) else [text]
         found += [Path(file) for file in files if file.lower().endswith(ENDINGS_OF_SHARDS)]
     if not found:
-        raise MissingDataError(f"{where} names no file; correct the pattern, or put the shards there")
+        raise MissingDataError(f"no file matches {where}; correct the pattern, or put the shards there")
     if missing := next((path for path in found if not path.exists()), None):
-        raise MissingDataError(f"{missing} does not exist, which {where} names; get that shard, or correct the pattern")
+        raise MissingDataError(
+            f"{missing}, which {where} names, does not exist; get that shard, or correct the pattern"
+        )
     return _of_one_kind(where, found)
 
 
 def globbed(pattern: str) -> list[str]:
-    """In one order on all systems: Windows has back slashes, which come behind capitals."""
+    """In the same order on all systems: Windows has backslashes, which sort after capitals."""
     return sorted(glob.glob(pattern), key=lambda file: file.replace(os.sep, "/"))  # noqa: PTH207  a whole pattern
 
 
 @cache
 def _remote_files(url: str) -> tuple[str, ...]:
-    """Asked once: what lies there now is what a training goes by."""
+    """Asked once: a training keeps to what is there now."""
     if not _PATTERN.search(url):
         return (url,) if url.lower().endswith(ENDINGS_OF_SHARDS) else _shards_in(remote.names(url)[0])
     each = (remote.matching(text) if re.search(r"[*?\[]", text) else [text] for text in islice(_expanded(url), _MOST))
@@ -121,10 +127,10 @@ def _shards_in(names: list[str]) -> tuple[str, ...]:
 
 
 def _of_one_kind(where: Path, files: list[Path]) -> list[Path]:
-    """Tar archives before Parquet: what is unpacked by hand beside one set may be the other."""
+    """Tar archives before Parquet: one may be an unpacked copy of the other."""
     kinds = {is_parquet(file) for file in files}
     if len(kinds) > 1 and is_pattern(where):
-        raise DataError(f"{where} names tar archives and Parquet files; name one kind")
+        raise DataError(f"{where} matches tar archives and Parquet files; name one kind")
     return [file for file in files if len(kinds) < 2 or not is_parquet(file)]
 
 
@@ -144,7 +150,7 @@ def _expanded(text: str) -> Iterator[str]:
 
 
 def class_list(where: Path) -> Path | None:
-    """The table that gives the keys of the shards at `where` their classes; for train/ and val/ it may lie above."""
+    """The table with the classes of the keys in the shards at `where`; for train/ and val/, it may be one folder up."""
     folder = folder_of(where)
     bases = [folder, folder.parent] if role_of(folder.name) else [folder]
     if not remote.address(folder):
@@ -155,7 +161,7 @@ def class_list(where: Path) -> Path | None:
 
 @cache
 def _is_shard(file: Path, has_list: bool) -> bool:
-    """Of an archive, by its first members: a label that has an image's key, or could have."""
+    """Whether an archive is a shard, by its first members: a label has an image's key, or could have."""
     if is_parquet(file):
         return True
     try:
@@ -169,7 +175,7 @@ def _is_shard(file: Path, has_list: bool) -> bool:
 
 
 def _by_names(where: Path) -> Layout:
-    """The parts that the names of the shards say: imagenet-train-0001.tar is of the training part."""
+    """The parts that the shards' names state: imagenet-train-0001.tar is of the training part."""
     files = shard_files(where)
     parts = dict.fromkeys(_role(file) for file in files)
     if len(parts) == 1 or TRAINING not in parts:
@@ -179,8 +185,10 @@ def _by_names(where: Path) -> Layout:
         of_role = [file for file in files if _role(file) == role]
         found[role] = _pattern_of(of_role)
         if shard_files(found[role]) != of_role:
-            raise DataError(f"{where}: no pattern names the {role} shards alone; put those of each part into a folder")
-    left_out = [f"{file.name} is left out: its name says no part" for file in files if _role(file) is None][:1]
+            raise DataError(
+                f"{where}: no pattern matches only the {role} shards; put the shards of each part into a folder"
+            )
+    left_out = [f"{file.name} is left out: its name states no part" for file in files if _role(file) is None][:1]
     return with_roles(found, left_out)
 
 
@@ -190,7 +198,7 @@ def _role(file: Path) -> str | None:
 
 
 def _pattern_of(files: list[Path]) -> Path:
-    first, last = files[0].name, files[-1].name  # of sorted names: what these two share, all do
+    first, last = files[0].name, files[-1].name  # in sorted names, all share what these two share
     same = next((at for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     start = first[:same].removesuffix(files[0].suffix)
     return files[0].parent / f"{start.rstrip('0123456789')}*{files[0].suffix}"

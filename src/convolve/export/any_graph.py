@@ -15,8 +15,8 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.export import exported_program, onnx
 from convolve.export.parity import TOLERANCE, Parity, distance
 
-SAMPLES = (1, 3, 8)  # of the batches that are compared: the size is free
-SPREADS = (0.0, 1.0, 100.0)  # of the numbers in them: nothing, normalized values, pixels
+SAMPLES = (1, 3, 8)  # of the batches that are compared: any size works
+SPREADS = (0.0, 1.0, 100.0)  # of the numbers in them: all zero, normalized values, pixels
 
 Shapes = Mapping[str, tuple[int, ...]]
 Run = Callable[[Sequence[torch.Tensor]], Sequence[np.ndarray]]

@@ -20,7 +20,7 @@ FORMAT = 1
 KEY = "convolve"  # of the metadata in ONNX; "convolve.json" in a .pt2
 INPUT, OUTPUT = "images", "logits"
 _OUTPUTS = {TargetKind.CLASS: OUTPUT, TargetKind.CLASSES: "probabilities", TargetKind.NUMBER: "numbers"}
-PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model that knows its own certainty
+PROBABILITIES, DISTANCE = "probabilities", "distance"  # of a model with confidence
 # Of a file that takes one photograph of any size, which the network's own input and outputs are values of.
 PHOTOGRAPH, NONE_OF_THESE, INNER = "image", "none_of_these", "_N"
 # Of a model with confidence. If they have more values than the second constant, they are read from the network itself;

@@ -25,7 +25,7 @@ def with_opset(path: Path, opset: int, feed_N: np.ndarray) -> None:
     from onnx import version_converter
 
     if opset not in OPSETS:
-        raise UsageError(f"--opset is {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+        raise UsageError(f"--opset must be {OPSETS[0]} to {OPSETS[-1]}, not {opset}")
 
     def change(model: onnx.ModelProto) -> onnx.ModelProto:
         for node in model.graph.node:  # before 18 this attribute did not exist, and its value is the default

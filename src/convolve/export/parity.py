@@ -86,17 +86,17 @@ def arrays(outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> list[np.ndarray]
 
 
 def _fault(expected: Sequence[np.ndarray], got: Sequence[np.ndarray], of_one_class: bool) -> str:
-    """What is wrong with the outputs `got`, in words; empty if nothing."""
+    """What is wrong with the outputs `got`, in words; empty if nothing is."""
     if len(expected) != len(got):
         return f"{len(got)} outputs instead of {len(expected)}"
     pairs = [*zip(expected, got, strict=True)]
     if any(one.shape != other.shape or distance(one, other).max() > TOLERANCE for one, other in pairs[1:]):
-        return "another output than the scores is off"
+        return "an output other than the scores is off"
     return disagreement(*pairs[0], of_one_class)
 
 
 def disagreement(expected_NK: np.ndarray, got_NK: np.ndarray, of_one_class: bool = True) -> str:
-    """What is wrong with the scores `got_NK`, in words; empty if nothing."""
+    """What is wrong with the scores `got_NK`, in words; empty if nothing is."""
     if expected_NK.shape != got_NK.shape:
         return f"scores of shape {got_NK.shape} instead of {expected_NK.shape}"
     if (worst := distance(expected_NK, got_NK).max()) > TOLERANCE:

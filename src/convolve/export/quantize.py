@@ -20,7 +20,7 @@ from convolve.export.exported_program import first_sentence
 from convolve.export.metadata import INPUT
 from convolve.export.onnx_rewrites import beside_the_scores
 
-CALIBRATION_IMAGES = 128  # ranges of flowers' 128 images lose nothing that more would keep: docs/how-to/export.md
+CALIBRATION_IMAGES = 128  # the ranges of 128 images of flowers are as good as those of more: docs/how-to/export.md
 _AT_ONCE = 8  # of them, so that all that a network computes fits in memory
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _MANY = 2**14  # weights beside the scores, from which on they are stored as integers too
@@ -55,12 +55,11 @@ def prepared(source: Path, folder: Path) -> Path:
 
 
 def int8(source: Path, folder: Path, feed_N: np.ndarray) -> list[Candidate]:
-    """The `prepared` file in each form of int8 that may be the best. `feed_N` are input images, whose values give the
-    ranges."""
+    """The `prepared` file in each form of int8 that may be the best. The ranges come from the input images `feed_N`."""
     static = [static_int8(source, folder, feed_N, form) for form in ("QOperator", "QDQ")]
     dynamic = _dynamic_int8(source, folder)
     smallest = min(each.path.stat().st_size for each in static)
-    is_small = dynamic.path.stat().st_size <= 1.1 * smallest  # otherwise many weights are those of convolutions
+    is_small = dynamic.path.stat().st_size <= 1.1 * smallest  # otherwise many weights are in convolutions
     return [*static, *([dynamic] if is_small else [])]
 
 

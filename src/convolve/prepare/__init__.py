@@ -1,1 +1,1 @@
-"""Official archives and folders, written in the formats that CNTK's examples read."""
+"""Writes official archives, and folders of images, in the formats that CNTK's examples read."""

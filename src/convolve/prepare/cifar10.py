@@ -1,12 +1,12 @@
 """CIFAR-10 as the files that CNTK's CIFAR-10 script writes.
 
-Train_cntk_text.txt, Test_cntk_text.txt     CTF, one line an image: planes of red, green and blue
+Train_cntk_text.txt, Test_cntk_text.txt     CTF, one line per image: planes of red, green and blue
 train/NNNNN.png, test/NNNNN.png             training pictures padded to 40x40 with 128, test pictures 32x32
 train_map.txt, test_map.txt                 absolute path, TAB, class; in the order of the samples
 CIFAR-10_mean.xml                           mean of the training images without padding, planes of red, green, blue
 train_regrLabels.txt, test_regrLabels.txt   CTF: mean red, green and blue of each picture, padding included; 1 is white
-labels.txt                                  the name of class 0, 1, ...; one a line
-prepared.json                               which data all this was made from
+labels.txt                                  the names of class 0, 1, ..., one per line
+prepared.json                               which data these files were made from
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ FILES = (CTF_TRAIN, CTF_TEST, "train", "test", MAP_TRAIN, MAP_TEST, MEAN, "train
 def prepare_cifar10(
     source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
 ) -> Iterator[Report]:
-    """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`, as `prepare_mnist` does MNIST."""
+    """Write CIFAR-10 from `source` (anything that `load_cifar10` reads) into `out`; see `prepare_mnist`."""
     data = load_cifar10(data_argument(source), progress)
     train, test = data.arrays
     with claimed(out, origin_of("cifar10", data), FILES, team) as output:

@@ -1,14 +1,4 @@
-"""A user's own images as the files that CNTK's examples read; no image is copied.
-
-train_map.txt, test_map.txt                 absolute path, TAB, class number; val_map.txt of a validation part
-labels.txt                                  the name of class 0, 1, ...; one a line
-prepared.json                               which images all this lists
-
-and where the images of a part are all of one small size, as those of MNIST and CIFAR-10 are:
-
-Train_cntk_text.txt, Test_cntk_text.txt     CTF, one line an image: planes of red, green and blue
-mean.xml                                    mean of the training images: blue, green, red of each pixel
-"""
+"""Your own images as the files that CNTK's examples read; no image is copied."""
 
 import os
 from collections.abc import Iterator
@@ -44,10 +34,10 @@ def prepare_folder(
     team: Team = ALONE,
     options: DataOptions = AS_FOUND,
 ) -> Iterator[Report]:
-    """Write the lists of the images at `source`, which is what --data takes of a user's own, into `out`."""
+    """Write the lists of the images at `source`, a set of your own as --data takes it, into `out`."""
     del progress
     if source is None:
-        raise UsageError("say with --source where the images are: a folder with a subfolder for each class, or a list")
+        raise UsageError("give --source, the place of the images: a folder with a subfolder for each class, or a list")
     splits = open_lists(unpacked(source.expanduser()), options=options)
     with claimed(out, {"dataset": "folder", "data_fingerprint": splits.fingerprint()}, FILES, team) as output:
         parts = [(_with_paths(splits.train), MAP_TRAIN, CTF_TRAIN), (_with_paths(splits.test), MAP_TEST, CTF_TEST)]
@@ -58,7 +48,7 @@ def prepare_folder(
             yield _write_map(output, map_name, part)
             images = measured(part, Decoding(orientation="cntk"))
             if not isinstance(images, ArraySource):
-                yield Report(output.folder / ctf_name, "not written, its images are large or of various sizes")
+                yield Report(output.folder / ctf_name, "not written, since its images are large or of several sizes")
                 continue
             yield output.ctf(ctf_name, images, len(splits.class_names))
             if map_name == MAP_TRAIN:
@@ -80,7 +70,7 @@ def _path(part: FileSource, index: int) -> str:
     assert not isinstance(part.listing, Embedded)  # see `_with_paths`
     location = part.listing.location(int(part.index_N[index]))
     if parse_location(location.file) != Location(location.file):
-        raise UsageError(f"{location.file}: `@` before a slash means an archive in a map file; rename the folder")
+        raise UsageError(f"{location.file}: in a map file, `@` before a slash means an archive; rename the folder")
     return str(Location(os.path.abspath(location.file), location.member))  # noqa: PTH100  no links are followed
 
 

@@ -25,19 +25,19 @@ from convolve.formats.labels import read_labels
 from convolve.prepare.output import Report, claimed, data_argument
 
 TRAIN_MAP, VAL_MAP, CLASS_MAPPINGS, LEFT_OUT = "train_map.txt", "val_map.txt", "classmappings.txt", "left_out.txt"
-SYNSETS = "LOC_synset_mapping.txt"  # as the download has it: WordNet ID, space, the words of the synset
+SYNSETS = "LOC_synset_mapping.txt"  # as in the download: WordNet ID, space, the words of the synset
 
 _LAYOUT = Path("Data", "CLS-LOC"), Path("Annotations", "CLS-LOC")
-_FOLDERS = ("", "ILSVRC", "ILSVRC2012")  # in which the download may lie inside the source
+_FOLDERS = ("", "ILSVRC", "ILSVRC2012")  # in which the download may be inside the source
 _WORDNET_ID = re.compile(r"n[0-9]{8}")
 _ENDINGS = tuple(ENDINGS)
-_AT_ONCE = 500  # annotations that a worker of several reads at a time
+_AT_ONCE = 500  # annotations that one of several workers reads at a time
 _MOST_NAMED = 10  # in a line of the report; left_out.txt has all
 
 
 @dataclass(frozen=True)
 class Places:
-    """Folders: `train` with one for each class, `val` with images, `annotations` with an XML file for each of these."""
+    """The folders: `train` with one folder per class, `val` with images, `annotations` with their XML files."""
 
     train: Path
     val: Path
@@ -55,7 +55,7 @@ class ClassFolder:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What is not taken: for each reason the paths."""
+    """The paths that are left out, by the reason."""
 
     paths: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,7 +65,7 @@ class LeftOut:
     def report(self, path: Path) -> Iterator[Report]:
         for why, paths in self.paths.items():
             more = f" and {len(paths) - _MOST_NAMED:,} more" if len(paths) > _MOST_NAMED else ""
-            what = f"left out, {why}: {len(paths):,} ({', '.join(paths[:_MOST_NAMED])}{more})"
+            what = f"left out because {why}: {len(paths):,} ({', '.join(paths[:_MOST_NAMED])}{more})"
             yield Report(path, what, {"left_out": len(paths)})
 
 
@@ -78,11 +78,11 @@ def prepare_ilsvrc2012(
 
 
 def write_maps(places: Places, out: Path, order_from: Path | None = None, team: Team = ALONE) -> Iterator[Report]:
-    """Write all files into `out`, and report in a line each; what is left out is reported with its number and names.
+    """Write all files into `out`, with one report line each; what is left out is reported with its number and names.
 
-    Classes are numbered in the order of their WordNet IDs, or as the class mappings in `order_from` have it, whichever
-    way round its columns stand. Files of an earlier preparation are written anew. Memory: 100 bytes an image.
-    Raises `DataError` where there are no training images, or classes that `order_from` does not know.
+    Classes are numbered in the order of their WordNet IDs, or as in the class mappings `order_from`, in either order of
+    its columns. Files of an earlier preparation are overwritten. Memory: 100 bytes per image. Raises `DataError` if
+    there are no training images, or classes that `order_from` does not know.
     """
     left_out = LeftOut()
     folders = list(_class_folders(places.train, left_out))
@@ -97,7 +97,7 @@ def write_maps(places: Places, out: Path, order_from: Path | None = None, team: 
             yield output.image_map(VAL_MAP, val, len(val))
         elif team.rank == 0:
             (output.folder / VAL_MAP).unlink(missing_ok=True)
-            yield Report(output.folder / VAL_MAP, f"not written, no image of {places.val} has a label")
+            yield Report(output.folder / VAL_MAP, f"not written, since no image in {places.val} has a label")
         yield from left_out.report(output.folder / LEFT_OUT)
         if team.rank == 0:
             _write_left_out(output.folder / LEFT_OUT, left_out)
@@ -116,16 +116,16 @@ def _places(source: Path | None) -> Places:
 
 
 def _class_folders(train: Path, left_out: LeftOut) -> Iterator[ClassFolder]:
-    """The folders called by a WordNet ID, in the order of their names."""
+    """The folders that are named by a WordNet ID, in the order of their names."""
     for entry in _entries(train):
         if not entry.is_dir():
-            left_out.add("no folder of a class", entry.path)
+            left_out.add("it is not the folder of a class", entry.path)
         elif not _WORDNET_ID.fullmatch(entry.name):
-            left_out.add("a folder that is not called by a WordNet ID", entry.path)
+            left_out.add("the folder is not named by a WordNet ID", entry.path)
         else:
             names = _images(entry.path, left_out)
             if not names:
-                left_out.add("a class without images, which keeps its number", entry.path)
+                left_out.add("the class has no images (it keeps its number)", entry.path)
             yield ClassFolder(entry.name, os.path.abspath(entry.path), names)  # noqa: PTH100  no links are followed
 
 
@@ -136,17 +136,17 @@ def _images(folder: str | Path, left_out: LeftOut) -> list[str]:
         if entry.name.lower().endswith(_ENDINGS) and not is_hidden(entry.name) and entry.is_file():
             names.append(entry.name)
         else:
-            left_out.add("no image by its name", entry.path)
+            left_out.add("its name is not that of an image", entry.path)
     return names
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What is in `folder`, sorted by name. Listing tells files from folders; nothing is asked for each file."""
+    """What is in `folder`, sorted by name. Listing tells files from folders; no file is asked for separately."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError:
-        raise MissingDataError(f"{folder} does not exist; it should hold a folder for each class") from None
+        raise MissingDataError(f"{folder} does not exist; it should contain one folder per class") from None
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from None
 
@@ -155,22 +155,23 @@ def _numbered(folders: list[ClassFolder], order_from: Path | None, left_out: Lef
     """The WordNet IDs in the order of their class numbers."""
     found = [folder.wordnet_id for folder in folders]
     if not any(folder.names for folder in folders):
-        raise DataError("no images for training: no folder of a class (n01440764, ...) holds one")
+        raise DataError("there are no training images: no class folder (n01440764, ...) contains one")
     if order_from is None:
         return found
     known = [name.partition(" ")[0] for name in read_labels(order_from)]
     twice = [name for name in dict.fromkeys(known) if known.count(name) > 1]
     if twice:
-        raise DataError(f"{order_from} gives {twice[0]} two numbers; leave one")
+        raise DataError(f"{order_from} gives {twice[0]} two numbers; remove one")
     unknown = [name for name in found if name not in known]
     if unknown:
         named = ", ".join(unknown[:_MOST_NAMED])
         raise DataError(
-            f"{order_from} does not number {len(unknown)} of the classes ({named}); give the file of this data"
+            f"{order_from} has no number for {len(unknown)} of the classes ({named}); give the file that belongs to "
+            f"this data"
         )
     for name in known:
         if name not in found:
-            left_out.add("a class without a folder, which keeps its number", name)
+            left_out.add("the class has no folder (it keeps its number)", name)
     return known
 
 
@@ -182,7 +183,7 @@ def _training(folders: list[ClassFolder], number_of: dict[str, int]) -> Iterator
 
 
 def _class_names(wordnet_ids: list[str], train: Path) -> list[str]:
-    """ "n01440764 tench, Tinca tinca" where the download's list of synsets lies above the training images."""
+    """ "n01440764 tench, Tinca tinca", if the download's list of synsets is in a folder above the training images."""
     found = next((above / SYNSETS for above in train.absolute().parents if (above / SYNSETS).is_file()), None)
     words = {line.partition(" ")[0]: line for line in read_labels(found)} if found else {}
     return [words.get(wordnet_id, wordnet_id) for wordnet_id in wordnet_ids]
@@ -210,7 +211,7 @@ def _validation(places: Places, number_of: dict[str, int], left_out: LeftOut, te
         if number is not None:
             labeled.append((path, number))
     if annotated:
-        left_out.add("an annotation without its image", *sorted(annotated.values()))
+        left_out.add("the image of the annotation is missing", *sorted(annotated.values()))
     return labeled
 
 
@@ -223,12 +224,12 @@ def _annotated(annotations: Path, left_out: LeftOut) -> dict[str, str]:
         return {}
     other = [entry.path for entry in entries if not entry.name.endswith(".xml")]
     if other:
-        left_out.add("no annotation by its name", *other)
+        left_out.add("its name is not that of an annotation", *other)
     return {entry.name.removesuffix(".xml"): entry.path for entry in entries if entry.name.endswith(".xml")}
 
 
 def _objects(annotation: str | None) -> list[str] | str:
-    """The names of the objects in an annotation, or why it cannot be read."""
+    """The names of the objects in an annotation; or a sentence why it cannot be read."""
     try:
         return list(read_object_names(annotation)) if annotation else []
     except (FormatError, MissingDataError) as error:
@@ -238,18 +239,18 @@ def _objects(annotation: str | None) -> list[str] | str:
 def _class_of(
     path: str, annotation: str | None, found: list[str] | str, number_of: dict[str, int], left_out: LeftOut
 ) -> int | None:
-    """The class number of the image `path`, None where the objects `found` in its annotation do not give one."""
+    """The class number of the image `path`; None if the objects `found` in its annotation do not give one."""
     if annotation is None:
-        left_out.add("an image without annotation", path)
+        left_out.add("the image has no annotation", path)
         return None
     if isinstance(found, str):
-        left_out.add("an annotation that is damaged", found)
+        left_out.add("the annotation is damaged", found)
         return None
     if len(found) != 1:
-        why = "objects of different classes in one annotation" if found else "an annotation without an object"
+        why = "the annotation has objects of different classes" if found else "the annotation has no object"
         left_out.add(why, f"{annotation}: {', '.join(found)}" if found else annotation)
     elif found[0] not in number_of:
-        left_out.add("of a class that has no training images", path)
+        left_out.add("its class has no training images", path)
     else:
         return number_of[found[0]]
     return None

@@ -1,10 +1,10 @@
-"""MNIST as the files that CNTK's MNIST script writes, and as pictures.
+"""MNIST as the files that CNTK's MNIST script writes, and as PNG files.
 
-Train-28x28_cntk_text.txt, Test-28x28_cntk_text.txt   CTF, one line a digit
+Train-28x28_cntk_text.txt, Test-28x28_cntk_text.txt   CTF, one line per digit
 train/<digit>/NNNNN.png, test/<digit>/NNNNN.png       28x28 gray; NNNNN is the number of the sample, from 00000
 train_map.txt, test_map.txt                           absolute path, TAB, digit; in the order of the samples
-labels.txt                                            the name of class 0, 1, ...; one a line
-prepared.json                                         which data all this was made from
+labels.txt                                            the names of class 0, 1, ..., one per line
+prepared.json                                         which data these files were made from
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,12 @@ FILES = (CTF_TRAIN, CTF_TEST, "train", "test", "train_map.txt", "test_map.txt")
 def prepare_mnist(
     source: Path | None, out: Path, progress: Progress | None = None, team: Team = ALONE
 ) -> Iterator[Report]:
-    """Write MNIST from the folder `source` (anything that `load_mnist` reads) into `out`; a report line for each part.
+    """Write MNIST from the folder `source` (anything that `load_mnist` reads) into `out`, with one report line per
+    part.
 
-    The work is done while the lines are taken. Files that are there stay as they are, so an interrupted run is
-    continued and a finished one costs a look. Raises `UsageError` where `out` holds something else, `ConvolveError`
-    where it cannot be written; each file is whole or absent even then.
+    The work is done as the lines are taken. Files that are already there are kept, so an interrupted run is continued,
+    and a finished one only checks. Raises `UsageError` if `out` contains something else, `ConvolveError` if it cannot
+    be written to; even then, each file is complete or absent.
     """
     data = load_mnist(data_argument(source), progress)
     train, test = data.arrays

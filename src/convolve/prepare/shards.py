@@ -1,11 +1,11 @@
-"""Any labeled images as WebDataset's shards: tar archives of about one size, in which the classes are mixed.
+"""Any labeled images as WebDataset shards: tar archives of about the same size, with mixed classes.
 
 train-000000.tar, train-000001.tar, ...     KEY.jpg and KEY.cls, the class number; val-..., test-... of other parts
-labels.txt                                  the name of class 0, 1, ...; one a line
-train-index.npz                             where each image lies: needed where the shards lie elsewhere
+labels.txt                                  the names of class 0, 1, ..., one per line
+train-index.npz                             where each image is; needed if the shards are on a server
 prepared.json                               which images these are
 
-The same images give the same bytes, whoever writes them and in whatever order; a shard that is there whole is kept.
+The same images give the same bytes, whichever worker writes them and in whatever order; a complete shard is kept.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NAMES = {TRAINING: "train", VALIDATION: "val", TEST: "test"}
 _MEASURED = 1000  # images that tell how large they are
 _LONGEST_NAME = 100  # bytes of a member's name in plain ustar
 _THREADS = os.cpu_count() or 4
-_ENDING_OF = {"JPEG": ".jpg", "JPEG 2000": ".jp2", "TIFF": ".tif", "PNM": ".ppm"}  # others are called as they end
+_ENDING_OF = {"JPEG": ".jpg", "JPEG 2000": ".jp2", "TIFF": ".tif", "PNM": ".ppm"}  # other files keep their own ending
 
 
 def prepare_shards(
@@ -58,9 +58,9 @@ def prepare_shards(
     shard_mb: int = SHARD_MB,
     team: Team = ALONE,
 ) -> Iterator[Report]:
-    """Write the images at `source`, which is whatever --data takes, into shards of about `shard_mb` megabytes."""
+    """Write the images at `source` (whatever --data takes) into shards of about `shard_mb` megabytes."""
     if source is None:
-        raise UsageError("say with --source where the images are: whatever --data takes")
+        raise UsageError("give --source, the images, in any form that --data takes")
     parts, names, fingerprint = _opened(source, options)
     plans = [_plan(_NAMES[role], part, shard_mb) for role, part in parts.items()]
     origin = {"dataset": "shards", "data_fingerprint": fingerprint, "shard_mb": str(shard_mb)}
@@ -73,7 +73,7 @@ def prepare_shards(
             target.send(LABELS)
         for (role, part), plan in zip(parts.items(), plans, strict=True):
             written = _write_all(target, plan)
-            kept = f", {len(plan) - written:,} of them were there" if written < len(plan) else ""
+            kept = f", {len(plan) - written:,} of them already there" if written < len(plan) else ""
             if team.rank == 0:
                 index = output.folder / index_name(plan[0].name)
                 save_index(index, stamped([target.place(each.name) for each in plan]))
@@ -84,7 +84,7 @@ def prepare_shards(
 
 @dataclass(frozen=True)
 class _Target:
-    """Where the files of `output` are to lie: there, or at `url`."""
+    """Where the files of `output` go: they stay there, or are sent to `url`."""
 
     output: Output
     url: str | None
@@ -93,12 +93,12 @@ class _Target:
         return Path(f"{self.url.rstrip('/')}/{name}") if self.url else self.output.folder / name
 
     def send(self, name: str) -> None:
-        """Bring a file to its place, if that is elsewhere."""
+        """Send a file to its place, if that is a server."""
         if (there := remote.address(self.place(name))) and self.output.team.rank == 0:
             remote.put(self.output.folder / name, there)
 
     def holds(self, shard: _Shard) -> bool:
-        """Whether the shard is there whole: one elsewhere, if it is in the state in which it was sent from here."""
+        """Whether the shard is there, complete. A remote one counts if it is unchanged since it was sent from here."""
         there, record = remote.address(self.place(shard.name)), self.output.folder / f"{shard.name}.sent"
         if there is None:
             path = self.place(shard.name)
@@ -106,21 +106,21 @@ class _Target:
         return record.is_file() and remote.exists(there) and record.read_text("utf-8") == repr(remote.state(there))
 
     def send_away(self, shard: _Shard) -> None:
-        """Bring a shard to its place elsewhere, and remember how it lies there."""
+        """Send a shard to its remote place, and record its state there."""
         if there := remote.address(self.place(shard.name)):
             remote.put(self.output.folder / shard.name, there)
-            (self.output.folder / shard.name).unlink()  # before nobody looks for it any more
+            (self.output.folder / shard.name).unlink()  # first: after the record, nobody would remove it
             (self.output.folder / f"{shard.name}.sent").write_text(repr(remote.state(there)), "utf-8")
 
 
 def _opened(place: Path, options: DataOptions) -> tuple[dict[str, Source], Sequence[str], str]:
-    """(role -> images of each part, all in the order of classes and names; the names of the classes, if they have any;
-    what tells these images from others)."""
+    """(role -> images of each part, all in the order of classes and names; the class names, if there are any; a hash of
+    these images)."""
     place = unpacked(place.expanduser())
     found = find_lists(place)
     if found is None or is_ctf_set(found):
         if found:
-            raise UsageError(f"{place} holds numbers, no images; shards are for images")
+            raise UsageError(f"{place} contains numbers, not images; shards are for images")
         splits = open_published(place, "", file_order=False, progress=None)
         return dict(splits.parts), splits.class_names, splits.fingerprint()
     first, parts, names = open_parts(found, options)
@@ -130,7 +130,7 @@ def _opened(place: Path, options: DataOptions) -> tuple[dict[str, Source], Seque
 
 @dataclass(frozen=True, eq=False)
 class _Shard:
-    """The images of `part` that go into the file `name`: their numbers and keys."""
+    """The images of `part` for the file `name`: their numbers and keys."""
 
     name: str
     part: Source
@@ -139,12 +139,12 @@ class _Shard:
 
 
 def _plan(name: str, part: Source, shard_mb: int) -> list[_Shard]:
-    """Which images go into which shard: in the order of a hash of their keys, so that each has images of all classes.
+    """Which images go into which shard: ordered by a hash of their keys, so that each shard has images of all classes.
 
-    By their usual size there are so many in each.
+    The images' usual size determines how many are in each.
     """
     if part.labels_N.ndim != 1:
-        raise UsageError("an image of a shard has one class; leave --target out")
+        raise UsageError("images in shards have one class each; leave out --target")
     keys = _keys(part)
     order = sorted(range(len(part)), key=lambda index: hashlib.blake2b(os.fsencode(keys[index])).digest())
     measured = range(0, len(part), max(1, len(part) // _MEASURED))
@@ -158,9 +158,9 @@ def _plan(name: str, part: Source, shard_mb: int) -> list[_Shard]:
 
 
 def _keys(part: Source) -> list[str]:
-    """The folder and name of each image's file, without its ending; the number of one that has no file of its own.
+    """The folder and name of each image's file, without ending, or the number of an image that has no file of its own.
 
-    A key ends at the first dot: those in names become `_`. Where names are not enough, the number is added.
+    A key ends at the first dot, so dots in names become `_`. If names are not unique, the number is added.
     """
     names = [f"{number:07}" for number in range(len(part))]
     if not isinstance(part, FileSource) or isinstance(part.listing, Embedded):
@@ -174,23 +174,23 @@ def _keys(part: Source) -> list[str]:
 
 
 def _encoded(part: Source, index: int) -> tuple[bytes, str]:
-    """The file of an image, and how its name ends; pixels become a PNG file."""
+    """The content of an image's file, and the ending of its name; pixels become a PNG file."""
     if isinstance(part, FileSource):
         content, ending = part.read(index), PurePosixPath(part.file(index)).suffix.lower()
         if ending not in ENDINGS:
             kind = image_kind(content[:HEAD_BYTES])
             if kind is None:
-                raise DataError(f"{part.location(index)}: this is no image; see `convolve check-data`")
+                raise DataError(f"{part.location(index)}: this is not an image; see `convolve check-data`")
             ending = _ENDING_OF.get(kind.name, f".{kind.name.lower()}")
         return content, ending
     image_HWC = part.load(index, Decoding())
     if image_HWC.dtype != np.uint8:
-        raise UsageError(f"{part.location(index)}: its pixels are no bytes, which an image file needs")
+        raise UsageError(f"{part.location(index)}: its pixels are not bytes, as image files need")
     return cv2.imencode(".png", image_HWC)[1].tobytes(), ".png"
 
 
 def _write_all(target: _Target, plan: Sequence[_Shard]) -> int:
-    """How many of them had to be written. Threads suffice: reading, hashing and writing release Python's lock."""
+    """Write the shards; returns how many were missing. Threads suffice: reading, hashing, writing release the GIL."""
 
     def compute(numbers: range) -> Iterator[bool]:
         with ThreadPoolExecutor(target.output.team.threads or _THREADS) as pool:
@@ -205,7 +205,7 @@ def _write_all(target: _Target, plan: Sequence[_Shard]) -> int:
 
 
 def _write(target: _Target, shard: _Shard) -> bool:
-    """Whether it had to be written. Then it is read again, and counts only if it holds what it should."""
+    """Write a shard unless it is there; returns whether it was written. It is read again, and must be as written."""
     if target.holds(shard):
         return False
     path = target.output.folder / shard.name
@@ -224,7 +224,7 @@ def _write(target: _Target, shard: _Shard) -> bool:
 
 
 def _keys_in(path: Path) -> list[str]:
-    """The keys of a shard that is there; none of one that is damaged."""
+    """The keys in an existing shard; none if it is damaged."""
     try:
         return [member.name.removesuffix(".cls") for member in tar_members(path) if member.name.endswith(".cls")]
     except DataError:
@@ -240,4 +240,4 @@ def _verify(written: Path, path: Path, digests: Sequence[bytes]) -> None:
     with written.open("rb") as file:
         found = [_digest(read_at(file.fileno(), member.size, member.start)) for member in tar_members(written)]
     if found != list(digests):
-        raise ConvolveError(f"{path}: what was written is not what is there now; the disk may be damaged, try another")
+        raise ConvolveError(f"{path}: the file differs from what was written; the disk may be damaged: try another one")

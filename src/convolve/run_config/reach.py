@@ -15,6 +15,7 @@ from convolve.errors import ConvolveError, DataError, UsageError
 from convolve.importers.brainscript.config import read_config
 from convolve.importers.brainscript.files import files_in
 from convolve.importers.brainscript.job import EditStep, Job, TrainStep, WriteStep
+from convolve.names import own_slashes
 from convolve.records import ModelRecord
 from convolve.records.reading import read_record
 
@@ -57,9 +58,11 @@ def reach_of(arguments: Sequence[str], allow_outside: bool) -> Reach:
         return ANYWHERE
     root, folders = read_config(arguments)
     said = [text for argument in arguments if not files_in(argument) for text in _PATHS.findall(argument)]
-    own = root.text("rootDir")
+    own = root.file("rootDir")
     roots = [Path.cwd(), *folders, *([Path(own)] if own and _is_a_root(Path(own)) else [])]
-    return Reach(tuple(map(os.path.realpath, roots)), tuple(os.path.realpath(text.strip()) for text in said))
+    return Reach(
+        tuple(map(os.path.realpath, roots)), tuple(os.path.realpath(own_slashes(text.strip())) for text in said)
+    )
 
 
 def _is_a_root(path: Path) -> bool:

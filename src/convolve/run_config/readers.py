@@ -50,6 +50,8 @@ class TransformedSource:
         return len(self.images)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copying and pickling ask for such before there is any `images`
+            raise AttributeError(name)
         return getattr(self.images, name)
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """write: the values of nodes, as text, sample by sample."""
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from convolve.importers.brainscript.lower import lower
 from convolve.importers.brainscript.output import OutputFormat
 from convolve.loading import load
 from convolve.model import Model
+from convolve.names import portable
 from convolve.records import TargetKind
 from convolve.run_config.reach import Reach, note_own, require_own
 from convolve.run_config.readers import as_prepared, test_images
@@ -39,7 +41,8 @@ def write_outputs(step: WriteStep, callback: Callback, data: str | None, reach: 
         is_class = model.target.kind == TargetKind.CLASS
         part = test_images(step.reader, shape_CHW, data, step.samples, one_class=is_class)
         samples = eval_dataset(part, model.preprocess)
-        path = Path(f"{step.output_path}.{node}")
+        name = portable(node) if sys.platform == "win32" else node  # behind a colon is an alternate stream there
+        path = Path(f"{step.output_path}.{name}")
         reach.require(path)  # names of nodes may have slashes
         require_own(path)
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:

@@ -1,7 +1,7 @@
 
 // -- ask the server: POST /predict and POST /explain --------------------------------------------------------------------
 
-const here = location.origin + location.pathname; // no name and token, which an address may have and fetch refuses
+const here = location.origin + location.pathname; // without user name and token, which an address may have and fetch refuses
 
 async function post(path, blob, signal) {
   let response;
@@ -9,15 +9,15 @@ async function post(path, blob, signal) {
     response = await fetch(new URL(path, here), { method: "POST", body: blob, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. Does convolve serve still run?");
+    throw new Error("The server does not answer. Is convolve serve still running?");
   }
-  const said = await response.json().catch(() => ({ error: `The server answers ${response.status}.` }));
+  const said = await response.json().catch(() => ({ error: `The server answered with status ${response.status}.` }));
   if (!response.ok) throw new Error(said.error);
   return said;
 }
 
 function predict(blob, signal) {
-  const top = target === "classes" ? `&top=${places}` : ""; // also those that the picture is not of
+  const top = target === "classes" ? `&top=${places}` : ""; // also classes that the picture does not have
   return post(`predict?seen=1${top}`, blob, signal);
 }
 

@@ -1,7 +1,7 @@
 "use strict";
 
-// A picture goes to `predict`, which says what it is, and then to `explainClass`, which says where that is seen: both are in
-// the file that this one is sent with, of a page that asks a server, or of one that asks the model beside it.
+// A picture goes to `predict`, which says what it is, and then to `explainClass`, which says where that is seen. Both are in
+// asking.js, which is sent with this file: the one in serve/ asks a server, the one in web/ the model beside the page.
 
 const byId = (id) => document.getElementById(id);
 const main = document.querySelector("main");
@@ -67,12 +67,12 @@ function element(tag, className, text = "") {
   return made;
 }
 
-const LAST_SQUARE = 64; // pixels: pictures up to this wide are shown as the squares that they are
+const LAST_SQUARE = 64; // pixels: smaller pictures are shown without smoothing
 
-// [what is said, what is said of it] in large letters.
+// [answer, what is said about it] in large letters.
 function headlines({ classes = [], numbers = {}, none_of_these: isNone, possible, intervals }) {
   const short = (value) => String(Number(value.toPrecision(5)));
-  const strange = isNone ? [["None of these", "like nothing it was taught"]] : [];
+  const strange = isNone ? [["None of these", "like nothing it was trained on"]] : [];
   if (target === "number") {
     const between = (name) => (intervals ? `${name}, ${intervals[name].map(short).join(" to ")}` : name);
     return [...strange, ...Object.entries(numbers).map(([name, value]) => [short(value), between(name)])];
@@ -104,7 +104,7 @@ function showAnswer(answer, note) {
   byId("seen").alt = "The picture as the model sees it";
 }
 
-// The other classes that the picture may be of, where the model has learned how sure it is.
+// The other possible classes, if the model has learned how sure it is.
 function also(isNone, possible) {
   if (isNone || !possible || possible.length === 1) return "";
   return possible.length ? `, perhaps ${possible.slice(1, 4).join(" or ")}` : ", unsure";
@@ -158,8 +158,8 @@ function ghost() {
 
 // -- map ----------------------------------------------------------------------------------------------------------------
 
-const FAINT = 1; // nats of log-odds: where no part changes the answer by as much, the map stays pale
-const SMOOTH = 8; // pixels that a cell is drawn with
+const FAINT = 1; // nats of log-odds: if no part changes the answer by this much, the map stays pale
+const SMOOTH = 8; // pixels per cell
 
 function showMap(change, name) {
   const rows = change.length;
@@ -226,7 +226,7 @@ if (!drawn) byId("field").addEventListener("click", () => byId("file").click());
 
 function offer({ files, types }) {
   if (files.length) give(files[0]);
-  else if (types.length) showProblem("That is no image file. Save the picture first, and give the file.");
+  else if (types.length) showProblem("That is not an image file. Save the picture first, then choose the file.");
 }
 
 document.addEventListener("paste", (event) => offer(event.clipboardData));

@@ -1,8 +1,8 @@
 
-// -- ask the model in this browser: it answers beside the page, in worker.js --------------------------------------------
+// -- ask the model in this browser: it runs beside the page, in worker.js ------------------------------------------------
 
-const UNSERVED = "This page works from a web server only; in its folder, python -m http.server is one.";
-const waiting = new Map(); // number of a question -> what hears its answer
+const UNSERVED = "This page needs a web server. Start one in its folder with: python -m http.server";
+const waiting = new Map(); // number of a question -> what gets its answer
 let questions = 0;
 let worker = null;
 

@@ -1,10 +1,10 @@
 "use strict";
 
-// A file -> its pixels as they are stored: no colors converted, transparency dropped and not blended, turned as the model
-// wants it. Browsers always turn what EXIF says of JPEG and PNG, and not all do so with WebP: the note is taken out of
-// the file, and the turning done here. AVIF and TIFF are turned by whoever reads them; there it is a part of the image.
+// A file -> its pixels as stored: colors are not converted, transparency is dropped and not blended. The image is turned as
+// the model expects it. All browsers turn JPEG and PNG as EXIF says, but not all turn WebP: so the orientation is removed from
+// the file, and the image turned here. Every reader turns AVIF and TIFF, where the orientation is a part of the image.
 
-const MOST_PIXELS = 2 ** 26; // as formats/decode.py has it
+const MOST_PIXELS = 2 ** 26; // as in formats/decode.py
 
 export async function decode(blob, orientation) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
@@ -22,7 +22,7 @@ export async function decode(blob, orientation) {
   return orientation === "stored" || turn === 1 ? pixels : upright(pixels, turn);
 }
 
-// A canvas keeps colors times their opacity; where that is not 1, the graphics chip has the colors themselves.
+// A canvas keeps colors multiplied by opacity; if that is not 1, WebGL gives the colors themselves.
 function pixelsOf(bitmap) {
   const { width, height } = bitmap;
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -46,13 +46,13 @@ function unblended(bitmap) {
   gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
   const data = new Uint8Array(4 * width * height);
   gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
-  gl.getExtension("WEBGL_lose_context")?.loseContext(); // browsers hold few of them
+  gl.getExtension("WEBGL_lose_context")?.loseContext(); // browsers allow only few contexts
   return data;
 }
 
 // -- EXIF ---------------------------------------------------------------------------------------------------------------
 
-// {orientation from 1 to 8, the file without what says so}
+// {orientation from 1 to 8, the file without it}
 function withoutExif(bytes) {
   const view = new DataView(bytes.buffer);
   const letters = (at, count) => String.fromCharCode(...bytes.subarray(at, at + count));
@@ -62,7 +62,7 @@ function withoutExif(bytes) {
     if (letters(1, 3) === "PNG") return png(bytes, view, letters) ?? cut;
     if (letters(0, 4) === "RIFF" && letters(8, 4) === "WEBP") return webp(bytes, view, letters) ?? cut;
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error; // cut off: the decoder has the last word
+    if (!(error instanceof RangeError)) throw error; // a cut off file: the decoder decides
   }
   return cut;
 }
@@ -116,7 +116,7 @@ function turnOf(view, start) {
   return 1;
 }
 
-// The pixels turned from how they are stored to how they are to be seen, by EXIF's number.
+// The pixels, turned from how they are stored to how they are shown, by EXIF's orientation.
 function upright({ data, width, height }, turn) {
   const onItsSide = turn >= 5;
   const [columns, rows] = onItsSide ? [height, width] : [width, height];

@@ -1,11 +1,11 @@
 "use strict";
 
-// What becomes of an image before the model sees it: in JavaScript what convolve.transforms.preprocess says, to one level
+// How an image is prepared for the model: convolve.transforms.preprocess in JavaScript, to within one level
 // of 255. Legend: pixels are {data, width, height} with red, green, blue and alpha of each pixel, as ImageData has them.
 
-const MOST_PIXELS = 2 ** 27; // of what an image is scaled to before it is cut, as transforms/scale.py has it
+const MOST_PIXELS = 2 ** 27; // of an image that is resized before it is cropped, as in transforms/scale.py
 
-// {red, green, blue of each pixel or its gray level, in the model's size; what was done, in words}
+// {red, green, blue or gray of each pixel, in the model's size; what was done, in words}
 export function fit(pixels, preprocess) {
   const { width, height, channels } = preprocess;
   const plan = planned(pixels, preprocess);
@@ -18,7 +18,7 @@ export function fit(pixels, preprocess) {
   return { data: channels === 1 ? gray(rgb) : rgb, fitted: done.join(", ") };
 }
 
-// Which part of the image is scaled to which size, and where in that the model's picture begins; null: it is left as it is.
+// Which part of the image is resized to which size, and where in that the model's picture begins; null: no resizing.
 function planned({ width, height }, preprocess) {
   const { resize, crop_ratio: ratio, size_before_crop: [beforeHeight, beforeWidth] } = preprocess;
   const wanted = { width: preprocess.width, height: preprocess.height };
@@ -48,7 +48,7 @@ function planned({ width, height }, preprocess) {
   return { source, full, how, left: begin(full.width, wanted.width), top: begin(full.height, wanted.height) };
 }
 
-// Where a length begins in the middle of another: before it, where it is the longer one.
+// Where a length begins that is centered in another one; negative if it is longer.
 function begin(full, wanted) {
   return full >= wanted ? Math.floor((full - wanted) / 2) : -Math.floor((wanted - full) / 2);
 }
@@ -56,7 +56,7 @@ function begin(full, wanted) {
 function scaled(pixels, { source, full, left, top }, preprocess) {
   const { width, height, interpolation, padding_value: padding } = preprocess;
   const shrinks = [full.width / source.width, full.height / source.height].map((factor) => factor <= 1);
-  // OpenCV's "area" is for what shrinks both ways; else it is linear, with weights of its own where one way shrinks.
+  // OpenCV's "area" averages if both sides shrink; otherwise it is linear, with its own weights if one side shrinks.
   const area = shrinks.every(Boolean) ? "area" : full.width >= source.width && full.height >= source.height ? "linear" : "mixed";
   const filter = interpolation === "area" ? area : interpolation;
   const across = weighted(source.width, full.width, left, width, filter);
@@ -102,7 +102,7 @@ function squeezed({ data, width }, source, { first, taps, weights }, firstRow, e
 
 function stacked(rows, { first, taps, weights }, width, sourceHeight, firstRow, inEightBits) {
   const line = 3 * width;
-  const made = new Uint8ClampedArray(first.length * line); // rounds to the nearest, halves to even
+  const made = new Uint8ClampedArray(first.length * line); // rounds to nearest, halves to even
   const sums = new Float64Array(line);
   for (let y = 0; y < first.length; y++) {
     sums.fill(0);
@@ -120,7 +120,7 @@ function stacked(rows, { first, taps, weights }, width, sourceHeight, firstRow, 
 
 const within = (index, length) => Math.min(Math.max(index, 0), length - 1);
 
-// For each of `wanted` pixels that come out, from number `start` of `full` on: the first that goes in, and the weights.
+// For each of `wanted` output pixels, from number `start` of `full` on: the first input pixel, and the weights.
 function weighted(length, full, start, wanted, filter) {
   const scale = filter === "linear_antialiased" ? length / full : 1 / (full / length); // as OpenCV rounds it
   const wide = { area: scale + 2, linear_antialiased: 2 * Math.max(scale, 1) + 2, nearest: 1, cubic: 4, lanczos: 8 };
@@ -135,32 +135,32 @@ function weighted(length, full, start, wanted, filter) {
   return { first, taps, weights };
 }
 
-// What OpenCV computes in whole numbers, with weights in parts of 2048 (opencv: modules/imgproc/src/resize.cpp); where it
-// rounds in between shows in one pixel of seven.
+// OpenCV computes these in integers, with weights in units of 1/2048 (opencv: modules/imgproc/src/resize.cpp); where it
+// rounds in between changes one pixel in seven.
 const IN_EIGHT_BITS = { linear: true, mixed: true };
 const ONE = 2048;
 
-// (number of the pixel that comes out, scale, pixels that go in, taps) -> [number of the first that goes in, weights].
+// (number of the output pixel, scale, input pixels, taps) -> [number of the first input pixel, weights].
 const FILTERS = {
   nearest: (out, scale, length) => [Math.min(Math.floor(out * scale), length - 1), [1]],
   linear: (out, scale) => between(out, scale, 0, (part) => [1 - part, part]),
   cubic: (out, scale) => between(out, scale, 1, (part) => [part + 1, part, 1 - part, 2 - part].map(cubic)),
   lanczos: (out, scale) => between(out, scale, 3, (part) =>
     normal(Array.from({ length: 8 }, (_, tap) => sinc(tap - 3 - part) * sinc((tap - 3 - part) / 4)))),
-  // OpenCV's INTER_AREA, where only one way shrinks.
+  // OpenCV's INTER_AREA, if only one side shrinks.
   mixed(out, scale, length) {
     const begins = Math.floor(out * scale);
     const part = Math.fround(out + 1 - (begins + 1) / scale);
     const share = part <= 0 || begins >= length - 1 ? 0 : part - Math.floor(part);
     return [begins, [1 - share, share]];
   },
-  // Each pixel that goes in counts by how much of it lies within the one that comes out.
+  // The weight of an input pixel is the part of it that is inside the output pixel.
   area(out, scale, length, taps) {
     const [from, to] = [out * scale, Math.min((out + 1) * scale, length)];
     const begins = Math.floor(from);
     const shares = Array.from({ length: taps }, (_, tap) => {
       const share = Math.min(to, begins + tap + 1) - Math.max(from, begins + tap);
-      return share > 1e-3 || share === to - from ? share : 0; // OpenCV leaves out what is less
+      return share > 1e-3 || share === to - from ? share : 0; // OpenCV drops smaller weights
     });
     return [begins, normal(shares)];
   },
@@ -175,7 +175,7 @@ const FILTERS = {
   },
 };
 
-// The pixels around a point between two of them, of which `before` lie before the left one.
+// The pixels around a point between two of them, `before` of which are before the left one.
 function between(out, scale, before, weightsOf) {
   const place = Math.fround((out + 0.5) * scale - 0.5);
   const left = Math.floor(place);

@@ -1,18 +1,18 @@
 "use strict";
 
-// The model, beside the page: what it says of a picture, and where it sees that. Questions are {id, kind, ...}, answers
-// {id, answer} or {id, error}; {id: 0} tells that the model is there, or why it is not.
+// The model, beside the page: what it says about a picture, and where it sees that. Questions are {id, kind, ...}, answers
+// {id, answer} or {id, error}; {id: 0} says that the model is loaded, or why it is not.
 
 import { decode } from "./decode.js";
 import { fit } from "./fit.js";
 
-const [FEWEST_CELLS, MOST_CELLS] = [6, 14]; // of a side of the map
-const PATIENCE_MS = 1000; // that a map may take, as far as FEWEST_CELLS allow
+const [FEWEST_CELLS, MOST_CELLS] = [6, 14]; // along a side of the map
+const PATIENCE_MS = 1000; // that a map may take, unless FEWEST_CELLS needs more
 const COVER_CELLS = 2.5; // side of the cover; neighbors overlap, so that the map is smooth
 const TINY = 1e-37; // about the smallest probability in float32
 
 let ort, session, about;
-let image = null; // what the model saw last: red, green and blue, or gray, of each pixel
+let image = null; // the model's last input: red, green and blue, or gray, of each pixel
 const canceled = new Set();
 const ready = open();
 ready.then(() => postMessage({ id: 0 }), (error) => postMessage({ id: 0, error: error.message }));
@@ -34,10 +34,10 @@ onmessage = async ({ data: { id, kind, ...asked } }) => {
 
 async function open() {
   const weights = file("model.onnx").then((response) => response.arrayBuffer());
-  weights.catch(() => {}); // it is told of below
+  weights.catch(() => {}); // reported below
   about = await (await file("model.json")).json();
   const { script, wasm, digests } = about.runtime;
-  if (digests) { // from elsewhere: nothing runs that is not what was tried
+  if (digests) { // from another server: only the bytes that were tested may run
     const [code, binary] = await Promise.all([file(script, digests.script), file(wasm, digests.wasm)]);
     ort = await import(URL.createObjectURL(new Blob([await code.blob()], { type: "text/javascript" })));
     ort.env.wasm.wasmBinary = await binary.arrayBuffer();
@@ -51,11 +51,11 @@ async function open() {
 
 async function file(name, integrity) {
   const response = await fetch(new URL(name, location), { integrity: integrity ?? "" }).catch(() => null);
-  if (!response?.ok) throw new Error(`${name} does not come from its server${response ? ` (${response.status})` : ""}.`);
+  if (!response?.ok) throw new Error(`${name} could not be loaded from its server${response ? ` (${response.status})` : ""}.`);
   return response;
 }
 
-// [a Float32Array for each image, distances or nothing]
+// [a Float32Array per image, distances or undefined]
 async function answers(images) {
   const { width, height, channels } = about.preprocess;
   const size = width * height * channels;
@@ -122,7 +122,7 @@ async function shown(data) {
 
 // -- where does it look? ------------------------------------------------------------------------------------------------
 
-// As convolve.explanation: by how much the log-odds of a class fall when the part around a cell is covered.
+// As in convolve.explanation: how far the log-odds of a class fall when the part around a cell is covered.
 async function explain(id, { index }) {
   const { width, height } = about.preprocess;
   const whole = image;

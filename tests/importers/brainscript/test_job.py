@@ -50,6 +50,17 @@ def trained(job: Job) -> TrainStep:
     return step
 
 
+def test_paths_as_windows_writes_them(tmp_path: Path) -> None:
+    """Back slashes separate folders on every system."""
+    steps = []
+    for slash in "/\\":
+        reader = READER.replace("train.txt", f"..{slash}data{slash}train.txt")
+        steps.append(trained(job(tmp_path, NETWORK, reader, SGD, head=f"modelPath = m{slash}net")))
+    plain, own = steps
+    assert own.model_path.parts == ("m", "net") and own.recipe.name == "net"
+    assert own.reader.features.file == plain.reader.features.file != "train.txt"
+
+
 @pytest.mark.parametrize(
     ("example", "recipe"),
     [

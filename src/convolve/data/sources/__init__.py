@@ -1,1 +1,1 @@
-"""Where labeled images come from: one file a form, each with a function that opens it as a `Source`."""
+"""Where labeled images come from: one file per form of data, each with a function that opens it as a `Source`."""

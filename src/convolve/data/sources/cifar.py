@@ -18,7 +18,7 @@ _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 @dataclass(frozen=True)
 class Version:
-    """A form in which the data set is published: the archive, the folder in it, and the files in that."""
+    """A form in which the data set is published: the archive, the folder in it, and the files in that folder."""
 
     name: str
     archive: str
@@ -44,16 +44,16 @@ VERSIONS = (
 )  # fmt: skip
 
 
-_OF_CIFAR100 = ("fine_label_names.txt", "cifar-100-")  # how a file or folder begins that CIFAR-100 alone has
+_OF_CIFAR100 = ("fine_label_names.txt", "cifar-100-")  # how names of files and folders begin that only CIFAR-100 has
 
 
 def is_cifar100(names: Iterable[str]) -> bool:
-    """Whether one of the paths leads to, or into, what is published as CIFAR-100."""
+    """Whether one of the paths leads to, or into, CIFAR-100 as it is published."""
     return any(part.startswith(_OF_CIFAR100) for name in names for part in PurePath(name).parts[-2:])
 
 
 def find_version(folder: Path) -> tuple[Version, Path] | None:
-    """The version that is unpacked in `folder`, whole or in part, and where."""
+    """The version that is unpacked in `folder`, completely or in part, and its place."""
     for version in VERSIONS:
         for inside in (folder / version.folder, folder):
             if any((inside / name).is_file() for name in version.files):
@@ -62,7 +62,7 @@ def find_version(folder: Path) -> tuple[Version, Path] | None:
 
 
 def open_files(version: Version, folder: Path, on_fault: OnFault | None = None) -> list[ArraySource | None]:
-    """Training and test part of an unpacked version."""
+    """The training and test parts of an unpacked version."""
     parts = (version.train, (version.test,))
     return [
         open_batches(version.parse, [(folder / name, partial(read_bytes, folder / name)) for name in names], on_fault)
@@ -75,7 +75,7 @@ def open_batches(
     files: Sequence[tuple[Path, Callable[[], bytes]]],
     on_fault: OnFault | None = None,
 ) -> ArraySource | None:
-    """The images of several files: each what it is called, and what reads it. None if none of them can be read."""
+    """The images of several files, given as (name, function that reads it). None if none can be read."""
 
     def parsed(name: Path, read: Callable[[], bytes]) -> CifarBatch | None:
         return attempt(lambda: parse(read(), name), name, on_fault)

@@ -1,4 +1,4 @@
-"""Which class a name in the data stands for, and what is said where it stands for none."""
+"""Which class a name in the data stands for, and the sentences for names that stand for none."""
 
 import difflib
 import re
@@ -10,7 +10,7 @@ from convolve.data.sources.source import OnFault
 from convolve.errors import DataError
 from convolve.formats.labels import read_labels
 
-LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the names of the classes
+LABEL_FILES = ("labels.txt", "classmappings.txt")  # beside a map file or table: the class names
 
 NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
@@ -20,34 +20,34 @@ _SYNSET = re.compile(r"n[0-9]{8} ")
 
 
 def spelling(name: str) -> str:
-    """`name` in the one Unicode form (NFC) in which names are compared: systems store "ä" in several."""
+    """`name` in the Unicode form (NFC) in which names are compared: systems store "ä" in different forms."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def label_names(path: Path, on_fault: OnFault | None = None) -> tuple[str, ...] | None:
-    """The names of the classes that stand in a file beside `path`."""
+    """The class names in a file beside `path`."""
     found = next((path.parent / name for name in LABEL_FILES if (path.parent / name).is_file()), None)
     try:
         return read_labels(found) if found else None
     except DataError as error:
         if on_fault is None:
             raise
-        on_fault("unreadable", str(path.parent), str(error), "correct it: one name a line, or number TAB name")
+        on_fault("unreadable", str(path.parent), str(error), "correct it: one name per line, or number TAB name")
         return None
 
 
 def in_order(names: Collection[str]) -> list[str]:
-    """The order of the classes: numbers by their size, `01` before `1`; anything else as text."""
+    """The order of the classes: numbers by value, `01` before `1`; anything else as text."""
     if all(map(NUMBER.fullmatch, names)):
         return sorted(names, key=lambda name: (float(name), name))
     return sorted(names)
 
 
 def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | None:
-    """The number of each of `names` among `classes`, None if they do not go together.
+    """The number of each of `names` among `classes`, None if they do not fit together.
 
-    ImageNet's folders are called by the synset that begins the name of a class: n01440764 tench. Where the classes have
-    no names but their numbers, as many synsets are numbered in their order, as everybody does.
+    ImageNet's folders are named by the synset with which the name of a class begins: n01440764 tench. If the classes
+    have only numbers, the same number of synsets are numbered in their sorted order, as is usual.
     """
     synsets = [name.partition(" ")[0] for name in classes if _SYNSET.match(name)]
     for known in (classes, synsets if len(synsets) == len(classes) else []):
@@ -61,14 +61,14 @@ def class_numbers(names: Sequence[str], classes: Sequence[str]) -> list[int] | N
 
 
 def strangers(names: Iterable[str], classes: Sequence[str]) -> str:
-    """The sentence that names which of `names` is none of the `classes`, each with the near one if there is one."""
+    """The sentence about those of `names` that are not among the `classes`, each with its nearest class, if any."""
     known = {*map(spelling, classes), *(name.partition(" ")[0] for name in classes if _SYNSET.match(name))}
     said = []
     for name in names:
         if spelling(name) not in known:
             near = _near(name, classes)
             said.append(f"{name!r} (did you mean {near!r}?)" if near else repr(name))
-    return f"{in_words(said)} {'are' if len(said) > 1 else 'is'} none of the classes {in_words(classes)}"
+    return f"{in_words(said)} {'are' if len(said) > 1 else 'is'} not among the classes {in_words(classes)}"
 
 
 def _near(name: str, classes: Sequence[str]) -> str | None:
@@ -80,21 +80,21 @@ def difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     """The sentence that says in which classes some images and a model differ."""
     more, fewer = ([name for name in one if name not in other] for one, other in ((theirs, ours), (ours, theirs)))
     both = len(theirs) - len(more)
-    besides = f", besides {both} that both have" if both else ""
-    return f"it has the classes {in_words(more or theirs)}; the model knows {in_words(fewer or ours)}{besides}"
+    besides = f", and {both} that both have" if both else ""
+    return f"the images have the classes {in_words(more or theirs)}; the model has {in_words(fewer or ours)}{besides}"
 
 
 def look_alikes(names: Iterable[str]) -> dict[str, str]:
-    """Names that differ from another in nothing but capitals and blanks -> the sentence that says so.
+    """Names that differ from another one only in capitals and blanks -> the sentence about it.
 
-    Not single letters: `a` and `A` can well be two classes.
+    Single letters do not count: `a` and `A` can well be two classes.
     """
     first: dict[str, str] = {}
     found: dict[str, str] = {}
     for name in map(spelling, names):
         other = first.setdefault(_without_care(name), name)
         if other != name and len(name) > 1:
-            found[name] = f"{other!r} and {name!r} differ in capitals or blanks alone"
+            found[name] = f"{other!r} and {name!r} differ only in capitals or blanks"
     return found
 
 
@@ -103,7 +103,7 @@ def _without_care(name: str) -> str:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """The first of `names`."""
+    """The first few of `names`."""
     return ", ".join(_CONTROL.sub("?", name) for name in names[:_MOST_NAMED]) + (
         ", ..." if len(names) > _MOST_NAMED else ""
     )

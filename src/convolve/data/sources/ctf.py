@@ -1,5 +1,5 @@
-"""CTF files with the label and the features of an image on each line: pixels as CNTK's scripts write them, or any
-numbers. What is a byte throughout is kept as bytes, everything else as float32."""
+"""CTF files with the label and the features of one image per line: pixels as CNTK's scripts write them, or any numbers.
+Features that are bytes everywhere are kept as bytes, all others as float32."""
 
 import math
 import os
@@ -28,7 +28,7 @@ from convolve.formats.ctf_grammar import SequenceParser
 
 _STREAM = re.compile(rb"\|([!-{}~\x7f]+)([^|\r\n]*)")
 _WHOLE = re.compile(rb"[0-9: \t]*")
-_FIRST_LINES = 20  # of a CTF file, which tell how many values a line should have
+_FIRST_LINES = 20  # which decide how many values a line should have
 
 
 def is_ctf(path: Path) -> bool:
@@ -48,11 +48,11 @@ def open_ctf(
     one_class: bool = True,
     only_bytes: bool = False,
 ) -> ArraySource:
-    """The images of `path` with the chunks that data.order=cntk follows. Raises `FormatError` with the line.
+    """The images of `path`, with the chunks that data.order=cntk follows. Raises `FormatError` with the line.
 
-    `features` and `labels` are what the file calls them, or streams of these dimensions. The labels may stand in a file
-    of their own, line for line; unless they are of `one_class`, they are numbers. `only_bytes`: other pixels than whole
-    numbers in 0..255 are an error.
+    `features` and `labels` are the names of the streams in the file, or streams of these dimensions. The labels may be
+    in a separate file, line for line; unless they are of `one_class`, they are numbers. `only_bytes`: pixels other than
+    whole numbers in 0..255 are an error.
     """
     _refuse_cut_off(path)
     images, answers = _stream(features, prod(shape_CHW)), _stream(labels, class_count)
@@ -65,7 +65,10 @@ def open_ctf(
         block = _read(path, [images])
         labels_N = read_ctf_labels(labels_path, answers, one_class)
         if len(labels_N) != len(block):
-            raise DataError(f"{labels_path} has {len(labels_N)} labels, {path} {len(block)} images; give a pair")
+            raise DataError(
+                f"{labels_path} has {len(labels_N)} labels, but {path} has {len(block)} images; give "
+                f"files that belong together"
+            )
     images_NCHW = block.samples[images.name].reshape(-1, *shape_CHW)
     chunk_N = chunks_by_bytes(block.byte_counts_N)
     return ArraySource(
@@ -74,7 +77,7 @@ def open_ctf(
 
 
 def read_ctf_labels(path: Path, stream: StreamSpec, one_class: bool = True) -> NDArray[Any]:
-    """The labels of a file that other files go with line for line. Raises `FormatError` with the line."""
+    """The labels of a file that matches other files line for line. Raises `FormatError` with the line."""
     _refuse_ids(path)
     return _labels(path, _read(path, [_stream(stream, stream.dim)]), stream.name, one_class)
 
@@ -84,7 +87,7 @@ def _stream(given: StreamSpec | str, dim: int) -> StreamSpec:
 
 
 def _read(path: Path, streams: list[StreamSpec]) -> CtfBlock:
-    """A whole file; a stream of other numbers than bytes as float32."""
+    """A whole file; a stream with numbers other than bytes is float32."""
     try:
         return read_ctf(path, streams)
     except OtherDtypeError:
@@ -97,18 +100,18 @@ def _as_bytes(array_ND: NDArray[Any]) -> NDArray[Any]:
 
 
 def _are_bytes(array_ND: NDArray[Any]) -> NDArray[np.bool_]:
-    """The lines that hold whole numbers in 0..255 alone."""
+    """The lines that contain only whole numbers in 0..255."""
     bytes_N: NDArray[np.bool_] = ((array_ND >= 0) & (array_ND <= 255) & (array_ND % 1 == 0)).all(axis=1)
     return bytes_N
 
 
 def _labels(path: Path, block: CtfBlock, name: str, one_class: bool) -> NDArray[Any]:
-    """int64, one class a line; else float32 (N, K)."""
+    """int64 for one class per line; else float32 (N, K)."""
     found_NK = block.samples[name]
     if not one_class:
         return found_NK.astype(np.float32)
     if (wrong := np.flatnonzero(~_one_hot(found_NK))).size:
-        what = f"expected zeros and one 1 as labels, got {found_NK[wrong[0]].tolist()}; correct the line"
+        what = f"expected one 1 and otherwise zeros as labels, got {found_NK[wrong[0]].tolist()}; correct the line"
         raise FormatError(path, f"line {block.lines_N[wrong[0]]}", what)
     labels_N: NDArray[np.int64] = found_NK.argmax(axis=1).astype(np.int64)
     return labels_N
@@ -120,15 +123,17 @@ def _one_hot(labels_NK: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _refuse_ids(path: Path) -> None:
-    """CNTK joins files by sequence ids; without them, it numbers the lines."""
+    """CNTK joins files by sequence ids; without ids, lines are numbered."""
     with open_ordinary(path) as file:
         begin = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     if begin[:1].isdigit():
-        raise UnsupportedError(f"{path}: files that are joined by sequence ids are not supported; put all in one file")
+        raise UnsupportedError(
+            f"{path}: files that are joined by sequence ids are not supported; put all streams into one file"
+        )
 
 
 def _refuse_cut_off(path: Path) -> None:
-    """CTF lets the last line end anywhere and makes pixels that are not there 0; a whole file ends its last line."""
+    """CTF lets the last line end anywhere, and missing pixels count as 0; a complete file ends its last line."""
     with open_ordinary(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
@@ -137,12 +142,12 @@ def _refuse_cut_off(path: Path) -> None:
 
 
 def collect_ctf(path: Path, on_fault: OnFault) -> ArraySource | None:
-    """The images of all lines that are in order, of as many classes and pixels as the first lines say, which also tell
-    whether pixels are bytes or any numbers."""
+    """The images of all correct lines. The first lines decide how many classes and pixels there are, and whether pixels
+    are bytes or any numbers."""
     streams = first_streams(path)
     if streams is None:
-        what = "its first lines have no streams labels and features"
-        on_fault("unreadable", str(path), what, "name them so: |labels 0 1 |features 5 7")
+        what = "its first lines have no streams called labels and features"
+        on_fault("unreadable", str(path), what, "name the streams as in |labels 0 1 |features 5 7")
         return None
     images, labels, lines = [], [], []
     for first_line, texts in _numbered_lines(path, on_fault):
@@ -162,8 +167,8 @@ def _lines(path: Path, lines_N: NDArray[np.int64]) -> Callable[[int], str]:
 
 
 def first_streams(path: Path) -> list[StreamSpec] | None:
-    """Labels and features, with as many values as most of the first lines have; features of bytes where most of these
-    are whole numbers."""
+    """Labels and features, with as many values as most of the first lines have; features are bytes if most of those
+    lines have whole numbers."""
     counts: dict[bytes, Counter[int]] = {b"labels": Counter(), b"features": Counter()}
     whole = Counter[bool]()
     with open_ordinary(path) as file:
@@ -180,7 +185,7 @@ def first_streams(path: Path) -> list[StreamSpec] | None:
 
 
 def _sparse(path: Path, stream: StreamSpec) -> StreamSpec:
-    """The stream, which reaches to its largest index if its first values say where they stand."""
+    """The stream, up to its largest index if its first values have indices."""
     values = re.compile(rb"\|" + re.escape(stream.token) + rb"[ \t]([^|\r\n]*)")
     if b":" not in next(_found(path, values), b""):
         return stream
@@ -195,14 +200,14 @@ def _found(path: Path, values: re.Pattern[bytes]) -> Iterator[bytes]:
 
 
 def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[bytes]]]:
-    """(number of the first, lines) in pieces. A last line without its end is a finding, and left out."""
+    """(number of the first line, lines) in pieces. A last line that is cut off is a finding, and left out."""
     number = 1
     with open_ordinary(path) as file:
         for lines in lines_in_pieces(path, file):
             if not lines[-1].endswith(b"\n"):
                 lines.pop()
                 place = f"{path}: line {number + len(lines)}"
-                on_fault("bad line", place, "the file ends within a line", "get the file again, or end its last line")
+                on_fault("bad line", place, "the file ends within a line", "copy the file again, or end its last line")
             if lines:
                 yield number, lines
             number += len(lines)
@@ -211,7 +216,7 @@ def _numbered_lines(path: Path, on_fault: OnFault) -> Iterator[tuple[int, list[b
 def _parsed(
     path: Path, streams: list[StreamSpec], first_line: int, lines: list[bytes], on_fault: OnFault
 ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
-    """(line, labels_LK, features_LD) of as many lines at once as are in order; the others are findings."""
+    """(line, labels_LK, features_LD) for as many lines at once as are correct; the others are findings."""
     regular = parse_regular_lines(lines, streams)
     if regular is not None and not _faults(regular[0], regular[1], streams).any():
         yield first_line, regular[0], regular[1]
@@ -223,7 +228,7 @@ def _parsed(
             _require_whole(path, number, line, streams)
             if _faults(labels_LK, features_LD, streams).any():
                 numbers = "whole numbers in 0..255" if streams[1].dtype == np.uint8 else "numbers"
-                what = f"expected zeros and one 1 as labels, and features that are {numbers}"
+                what = f"expected one 1 and otherwise zeros as labels, and features that are {numbers}"
                 raise FormatError(path, f"line {number}", what)
         except FormatError as error:
             on_fault("bad line", f"{path}: {error.place}", error.what, "correct the line, or remove it")
@@ -232,22 +237,22 @@ def _parsed(
 
 
 def _faults(labels_LK: NDArray[Any], features_LD: NDArray[Any], streams: list[StreamSpec]) -> NDArray[np.bool_]:
-    """The lines whose labels are not one-hot, or whose features are not what the first lines have."""
+    """The lines whose labels are not one-hot, or whose features are not as in the first lines."""
     is_right_L = _one_hot(labels_LK)
     return ~(is_right_L & _are_bytes(features_LD)) if streams[1].dtype == np.uint8 else ~is_right_L
 
 
 def _require_whole(path: Path, number: int, line: bytes, streams: list[StreamSpec]) -> None:
-    """CNTK fills what is missing of a line with zeros, silently."""
+    """CNTK silently fills up incomplete lines with zeros; here they are an error."""
     counts = {name: len(values.split()) for name, values in _STREAM.findall(line)}
     for stream in streams:
         if not stream.sparse and counts[stream.token] < stream.dim:
-            what = f"{counts[stream.token]} of {stream.dim} values of |{stream.name}; CNTK makes the others 0"
+            what = f"|{stream.name} has {counts[stream.token]} of {stream.dim} values; CNTK would set the others to 0"
             raise FormatError(path, f"line {number}", what)
 
 
 def image_shape(dim: int) -> tuple[int, int, int]:
-    """Channels, rows and columns of an image of `dim` values: square where that can be."""
+    """Channels, rows and columns of an image with `dim` values: square if possible."""
     for channels in (1, 3):
         side = math.isqrt(dim // channels)
         if channels * side * side == dim:

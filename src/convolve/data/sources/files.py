@@ -1,4 +1,4 @@
-"""Images in files of their own or in archives: a listing names them; they are read when they are asked for."""
+"""Images in files of their own or in archives: a listing names them; they are read when they are needed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from convolve.transforms.transform import Size
 
 _SIZES_ASKED = 20_000
 
-Embedded = Base64Map | CaffeLmdb | ParquetImages  # lists that hold the images themselves
+Embedded = Base64Map | CaffeLmdb | ParquetImages  # lists that contain the images themselves
 
 
 class Listing(Protocol):
-    """A list of image files: where each lies, how a message calls it, and what tells this list from others."""
+    """A list of image files: where each is, its name in messages, and a hash that identifies the list."""
 
     def location(self, index: int) -> Location: ...
     def place(self, index: int) -> str: ...
@@ -39,7 +39,7 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PathListing:
-    """The image `files` below `folder`, and what was passed over there. See `Listing`."""
+    """The image `files` below `folder`, and the files that were passed over there. See `Listing`."""
 
     folder: Path
     files: tuple[str, ...]
@@ -53,17 +53,17 @@ class PathListing:
 
     def identity(self) -> bytes:
         start = len(os.path.join(self.folder, "")) if str(self.folder) != "." else 0  # noqa: PTH118  with its slash
-        return os.fsencode("\n".join(file[start:] for file in self.files))
+        return os.fsencode("\n".join(file[start:].replace(os.sep, "/") for file in self.files))  # on any system
 
 
 @dataclass(frozen=True, eq=False)
 class FileSource:
-    """The images of `listing` that `index_N` numbers. See `Source`.
+    """The images of `listing` with the numbers `index_N`. See `Source`.
 
-    `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, each line of which CNTK's image
-    reader makes a chunk of its own. `roles` and `groups` are those of the whole listing, where a table says them: the
-    part of each image ("training", "validation", "test"), and what it must not be torn from. `all_units_N`: what
-    `data/relations.py` has found that no split may tear apart, if that was asked. `max_pixels`: see `Decoding`.
+    `all_labels_N` are the labels of the whole listing. `in_chunks`: it is a map file, of which CNTK's image reader
+    makes each line a chunk. `roles` and `groups` are those of the whole listing, if a table states them: the part of
+    each image ("training", "validation", "test"), and its group, which no split separates. `all_units_N`: the images
+    that `data/relations.py` found no split should separate, if that was asked. `max_pixels`: see `Decoding`.
     """
 
     listing: Listing | Embedded
@@ -90,7 +90,7 @@ class FileSource:
         return None if self.all_units_N is None else self.all_units_N[self.index_N]
 
     def with_units(self, units_N: NDArray[np.int64]) -> FileSource:
-        """The same images, of which those with one number are not to be torn apart."""
+        """The same images; no split separates those with the same number."""
         all_units_N = np.full(len(self.all_labels_N), -1)
         all_units_N[self.index_N] = units_N
         return replace(self, all_units_N=all_units_N)
@@ -105,29 +105,29 @@ class FileSource:
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         name, encoded = self._read(int(self.index_N[index]))
         asked = decoding.of(name)
-        if asked.max_pixels != self.max_pixels:  # to make another takes as long as to open the file
+        if asked.max_pixels != self.max_pixels:  # creating another one takes as long as opening the file
             asked = replace(asked, max_pixels=self.max_pixels)
         return decode_image(encoded, name, asked)
 
     def stored_size(self, index: int, decoding: Decoding) -> Size:
-        """(height, width) that `load` would give the image, as its header says."""
+        """The (height, width) that `load` would give the image, from its header."""
         name, encoded = self._read(int(self.index_N[index]))
         return decoded_size(encoded, name, decoding.of(name))
 
     @property
     def stream_N(self) -> NDArray[np.int64] | None:
-        """The number of the shard of each image, of shards that lie elsewhere; None of others, which are at hand."""
+        """The number of each image's shard, if the shards are remote; None otherwise."""
         if not isinstance(self.listing, ShardListing) or not self.listing.is_remote:
             return None
         return np.asarray(self.listing.index.rows_N["shard"][self.index_N], np.int64)
 
     def expect(self, order_N: NDArray[np.int64]) -> None:
-        """These images are read next, in this order: what lies elsewhere is fetched ahead."""
+        """These images are read next, in this order: remote ones are fetched ahead."""
         if isinstance(self.listing, ShardListing):
             self.listing.expect(self.index_N[order_N])
 
     def _read(self, number: int) -> tuple[str | Location, bytes]:
-        """What to call an image in a message, and its bytes."""
+        """The name of an image in messages, and its bytes."""
         if isinstance(self.listing, Embedded):
             return self.listing.place(number), self.listing.read(number)
         location = self.listing.location(number)
@@ -144,22 +144,22 @@ class FileSource:
 
     @property
     def passed_over(self) -> str:
-        """What lies among the images and is none that can be read, in words; empty if there is nothing."""
+        """Files among the images that cannot be read, in words; empty if there are none."""
         return str(self.listing.passed) if isinstance(self.listing, PathListing) else ""
 
     def take(self, indices_N: NDArray[np.int64]) -> FileSource:
         return replace(self, index_N=self.index_N[indices_N])
 
     def by_class_and_name(self) -> FileSource:
-        """In the order of classes, then of file names, so that it does not matter how the files are listed.
+        """In the order of classes, then of file names, so that the order of the listing does not matter.
 
-        Of files with the same name in several folders, the name of the folder decides, and so on upwards.
+        For files with the same name in several folders, the folder's name decides, and so on upwards.
         """
         if isinstance(self.listing, Embedded):  # whose images have no names
             return self
-        if self.stream_N is not None:  # is read in the order in which it lies
+        if self.stream_N is not None:  # are read in the order in which they are stored
             return self
-        if isinstance(self.listing, ShardListing):  # whose index knows the order
+        if isinstance(self.listing, ShardListing):  # whose index has the order
             ranks_N = self.listing.index.rows_N["rank"][self.index_N]
             return self.take(np.lexsort((ranks_N, self.all_labels_N[self.index_N])))
         names = [self.listing.location(int(number)) for number in self.index_N]
@@ -169,10 +169,10 @@ class FileSource:
         return self.take(np.array(order, np.int64))
 
     def digest(self) -> bytes:
-        """A hash of names, labels and sizes in bytes, in whatever order: the pixels of a large set are not read for it.
+        """A hash of names, labels and sizes in bytes, in any order; pixels are not read for it.
 
-        Of a million files, asking for the size of each would take longer than all else before the first batch: of
-        large sets, `_SIZES_ASKED` or more, evenly spread, are asked.
+        In a set of `_SIZES_ASKED` files or more, only that many sizes, evenly spread, are asked for: with a million
+        files, asking for all would take longer than everything else before the first batch.
         """
         index_N = np.sort(self.index_N)
         digest = hashlib.sha256(self.listing.identity())
@@ -202,7 +202,7 @@ def _bytes_of(file: str) -> int:
     try:
         return Path(file).stat().st_size
     except OSError:
-        return 0  # a missing image is an error when it is read, which names its line
+        return 0  # a missing image is an error when it is read, with its line
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders with a subfolder for each class, or with images that ImageNet's synsets begin the names of."""
+"""Folders with a subfolder for each class, or with images whose names begin with ImageNet's synsets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ _APART = "join them, or give them different names"
 
 
 def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: OnFault | None = None) -> FileSource:
-    """The images below `folder`, whose subfolders are called after the classes; see `class_numbers`.
+    """The images below `folder`, whose subfolders have the names of the classes; see `class_numbers`.
 
-    A subfolder without an image is an error, unless it holds notes alone; so are two whose names are nearly the same.
-    With `on_fault` these are faults, as are links that lead nowhere, and other classes than the known ones are added.
+    A subfolder without an image is an error, unless it only has notes; so are two with nearly the same name. With
+    `on_fault`, these are faults, as are links that lead nowhere; and classes other than the known ones are added.
     """
     found, passed = _images_of_classes(folder, on_fault)
     if on_fault:
@@ -35,9 +35,9 @@ def open_folder(folder: Path, classes: Sequence[str] | None = None, on_fault: On
     classes = tuple(classes or in_order({*map(spelling, found)}))
     numbers = class_numbers(list(found), classes)
     if numbers is None:
-        mend = "name the subfolders after the classes, or give a table"
+        mend = "name the subfolders after the classes, or give a table of images"
         if all(map(str.isdecimal, classes or ())):
-            mend += "; --labels FILE names the classes of a model that has numbers alone"
+            mend += "; --labels FILE names the classes of a model that has only numbers"
         raise DataError(f"{folder}: {strangers(found, classes)}; {mend}")
     labels_N = np.repeat(np.array(numbers, np.int64), [len(files) for files in found.values()])
     listing = PathListing(folder, tuple(file for files in found.values() for file in files), passed)
@@ -50,7 +50,7 @@ def has_class_folders(folder: Path) -> bool:
 
 
 def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str, list[str]], PassedOver]:
-    """Subfolder, or synset -> its images, sorted, and what was passed over."""
+    """Subfolder or synset -> its images, sorted; and the files that were passed over."""
     if not folder.is_dir():
         raise MissingDataError(f"{folder} does not exist; give a map file or a folder with a subfolder for each class")
     passed = PassedOver()
@@ -58,21 +58,21 @@ def _images_of_classes(folder: Path, on_fault: OnFault | None) -> tuple[dict[str
     found = {} if any(map(holds_images, folders)) else by_synset(folder)
     passed.loose = 0 if found else len(images_in(folder))
     for link in [link for link in passed.dangling if not Path(link).suffix]:
-        _add_gap(Path(link), "the folder of a class is a broken link", on_fault)
+        _add_gap(Path(link), "this folder of a class is a broken link", on_fault)
     for path in folders:
         here = PassedOver()
         if files := list(walk(path, here)):
             found[path.name] = files
-        elif here and not (here.kinds or here.dangling):  # notes, say
+        elif here and not (here.kinds or here.dangling):  # such as notes
             here.folders.append(path.name)
         else:
-            _add_gap(path, f"the folder of a class holds no image{f' ({here})' if here else ''}", on_fault)
+            _add_gap(path, f"this folder of a class contains no image{f' ({here})' if here else ''}", on_fault)
         passed.add(here)
     return found, passed
 
 
 def _add_gap(path: Path, what: str, on_fault: OnFault | None) -> None:
-    mend = "put its images there in a readable form, or move it away"
+    mend = "put its images there in a readable format, or move the folder away"
     if not on_fault:
         raise DataError(f"{path}: {what}; {mend}")
     on_fault("gap", str(path), what, mend)

@@ -1,4 +1,4 @@
-"""IDX files: one with the pixels of gray images, one with their labels, as MNIST has them."""
+"""IDX files, as MNIST has them: one with the pixels of gray images, one with their labels."""
 
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from convolve.errors import DataError, FormatError
 from convolve.formats.idx import read_idx
 from convolve.transforms.transform import Size
 
-_AGAIN = "get the official files again, or try --data sample"
+_AGAIN = "download the official files again, or try --data sample"
 
 
 def open_idx(
@@ -21,9 +21,9 @@ def open_idx(
     size: Size | None = None,
     on_fault: OnFault | None = None,
 ) -> ArraySource | None:
-    """The images of a pair of files, which must have `size` and a label for each class, where these are given.
+    """The images of a pair of files, which must have `size`, and a label for each class, if these are given.
 
-    None for what cannot be read, which `on_fault` hears of.
+    None if it cannot be read, which `on_fault` is told.
     """
     images_NHW = attempt(partial(read_idx, images_path), images_path, on_fault)
     labels_N = attempt(partial(read_idx, labels_path), labels_path, on_fault)
@@ -40,10 +40,10 @@ def open_idx(
     if len(images_NHW) != len(labels_N):
         if on_fault is None:
             counts = f"{images_path} has {len(images_NHW)} images, but {labels_path} {len(labels_N)} labels"
-            raise DataError(f"{counts}; these files do not belong together: {_AGAIN}")
+            raise DataError(f"{counts}; these files do not belong together; {_AGAIN}")
         kind = "unlabeled" if len(images_NHW) > count else "missing image"
         what = f"{len(labels_N):,} labels for the {len(images_NHW):,} images of {images_path}"
-        on_fault(kind, str(labels_path), what, "get both files again: they do not match")
+        on_fault(kind, str(labels_path), what, "download both files again: they do not match")
     if class_names:
         _require_labels(labels_path, labels_N, len(class_names))
     images_NCHW = torch.from_numpy(images_NHW[:count, None])
@@ -54,14 +54,14 @@ def open_idx(
 def _refuse(path: Path, what: str, on_fault: OnFault | None) -> None:
     if on_fault is None:
         raise FormatError(path, "", f"{what}; {_AGAIN}")
-    on_fault("unreadable", str(path), what, "get the file again")
+    on_fault("unreadable", str(path), what, "copy or download the file again")
 
 
 def _require_labels(path: Path, labels_N: np.ndarray, classes: int) -> None:
     if (wrong := np.flatnonzero(labels_N >= classes)).size:
-        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; of the unpacked data
+        place = f"byte {8 + wrong[0]}"  # behind a header of 8 bytes; in the unpacked data
         what = f"expected a label in 0..{classes - 1}, got {labels_N[wrong[0]]}; {_AGAIN}"
-        raise FormatError(path, place, f"{what}; sets with other classes: docs/reference/old-formats.md")
+        raise FormatError(path, place, f"{what}; for sets with other classes, see docs/reference/old-formats.md")
 
 
 def _words(array: np.ndarray) -> str:

@@ -9,7 +9,7 @@ from convolve.data.sources.files import FileSource, file_source
 from convolve.data.sources.source import OnFault, refusal
 from convolve.formats.image_map import read_image_map
 
-_LINE = "write it as path TAB class number"
+_LINE = "write the line as path TAB class number"
 
 
 def open_map_file(
@@ -18,7 +18,7 @@ def open_map_file(
     on_fault: OnFault | None = None,
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
-    """The images that the lines of `path` name. If nobody says the `classes`, a file beside it may name them."""
+    """The images that the lines of `path` name. If `classes` is not given, a file beside it may name them."""
     names = classes or label_names(path, on_fault)
     count = None if names is None else len(names)
     listing = read_image_map(path, count, refuse=refusal(path, on_fault, _LINE), root=options.root)

@@ -1,8 +1,7 @@
-"""The index of a set of shards: where each image lies in which tar archive, what it is called, and its label.
-
-It is made in one pass over the headers, kept in the cache, and mapped into memory, where all workers of a machine share
-it: 34 bytes an image and its name. A sample is the members with one key, their name up to the first dot, as WebDataset
-has it: `cat/tom.jpg` with `cat/tom.cls` (a number, or the name of a class) or `cat/tom.json` (that, or an object with
+"""The index of a set of shards: the archive, the position, the name and the label of each image. It is made in one pass
+over the headers, kept in the cache, and mapped into memory, where all workers of a machine share it: 34 bytes per
+image, and its name. As in WebDataset, the members with the same key (their name up to the first dot) are one sample:
+`cat/tom.jpg` with `cat/tom.cls` (a number, or the name of a class) or `cat/tom.json` (that, or an object with
 it). Where no sample has either, the folders in the keys are the classes.
 """
 
@@ -47,23 +46,23 @@ _NO_LABEL = -1
 
 
 class Shard(NamedTuple):
-    """One archive: its path or address, and what tells this state of it from another."""
+    """One archive: its path or address, and the state of it that was indexed."""
 
     name: str
     stamp: str
 
     @property
     def file(self) -> Path:
-        """The archive on this machine, now."""
+        """The archive as a file on this machine."""
         return local(self.name)
 
 
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
-    """`rows_N` are the images (see `_ROW`), `names` what they are called, `labels` what their numbers stand for.
+    """`rows_N` are the images (see `_ROW`), `names` their names, `labels` what their label numbers stand for.
 
-    `rank`: the place of an image in the order of the names, the last part first. `labels` is empty where there are
-    none.
+    `rank`: the place of an image in the order of the names, in which the last part comes first. `labels` is empty if
+    there are none.
     """
 
     rows_N: NDArray[Any]
@@ -77,7 +76,7 @@ class ShardIndex:
         return key_of(self.name(number))
 
     def place(self, number: int) -> tuple[int, int, int, str]:
-        """(number of the shard, where the image begins there, its bytes, what it is called)."""
+        """(number of the shard, position of the image in it, its bytes, its name)."""
         shard, size, start, name, length, *_ = self.rows_N[number].item()
         return shard, start, size, self.names[name : name + length].tobytes().decode("utf-8", "surrogateescape")
 
@@ -103,7 +102,7 @@ def open_index(shards: Sequence[Shard]) -> ShardIndex:
             raise ValueError("its checksum differs")
         rows_N, names = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "names"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: the index is damaged ({error}); remove that folder, and it is made again") from None
+        raise DataError(f"{folder}: the index is damaged ({error}); remove it, so that it is made again") from None
     # Plain arrays on the mapped memory: numpy.memmap takes several times as long for each access.
     return ShardIndex(np.asarray(rows_N), np.asarray(names), labels)
 
@@ -117,7 +116,7 @@ def _digest(folder: Path, labels: Sequence[str]) -> str:
 
 
 def save_index(path: Path, shards: Sequence[Shard]) -> None:
-    """Write the index of `shards` as one file, which is to lie beside them: then nobody has to read them all first."""
+    """Write the index of `shards` as one file beside them, so that nobody has to read all of them first."""
     index = _make(shards)
     told = json.dumps({"version": _VERSION, "labels": index.labels, "shards": _sizes(shards)}).encode()
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -125,12 +124,12 @@ def save_index(path: Path, shards: Sequence[Shard]) -> None:
 
 
 def index_name(shard: str) -> str:
-    """What the index is called that lies beside shards of such a name: train-index.npz beside train-000000.tar."""
+    """The name of the index beside shards with such a name: train-index.npz beside train-000000.tar."""
     return f"{shard.removesuffix('.tar').rstrip('0123456789').rstrip('-_.')}-index.npz"
 
 
 def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
-    """The index that `prepare shards` wrote beside shards that lie elsewhere, if it is of these."""
+    """The index that `prepare shards` wrote beside remote shards, if it belongs to these."""
     folder, _, name = shards[0].name.rpartition("/")
     url = f"{folder}/{index_name(name)}"
     if address(url) is None or not exists(url):
@@ -143,10 +142,10 @@ def _beside(shards: Sequence[Shard]) -> ShardIndex | None:
 
 
 def _read(path: Path, shards: Sequence[Shard]) -> ShardIndex | None:
-    """The index in a file of whoever wrote it, as bytes that are not packed; None of one that is of other shards."""
+    """The index in a file that anybody may have written, uncompressed; None if it is of other shards."""
     with Zip(path) as archive:
         if any(info.compress_type != ZIP_STORED for info in archive.infolist()):
-            raise ValueError("it is packed")
+            raise ValueError("it is compressed")
         about, rows_N, names = (np.load(BytesIO(archive.read(f"{name}.npy"))) for name in ("about", "rows", "names"))
     told = parse_json(about.tobytes().decode())
     if told["version"] != _VERSION or told["shards"] != _sizes(shards):
@@ -175,12 +174,14 @@ def _refuse_same_names(shards: Sequence[Shard]) -> None:
         name = shard.name.replace("\\", "/").rpartition("/")[2]
         other = first.setdefault(name, shard.name)
         if other != shard.name:
-            raise DataError(f"{other} and {shard.name} are two shards of one name, {name}; rename one, or leave it out")
+            raise DataError(
+                f"the shards {other} and {shard.name} have the same name, {name}; rename one, or leave it out"
+            )
 
 
 @dataclass(slots=True)
 class _Sample:
-    """The image of a key, and what its .cls and its .json say."""
+    """The image with a key, and what its .cls and its .json say."""
 
     image: Member | None = None
     cls: str | None = None
@@ -231,7 +232,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
         if f".{ending}" in IMAGE_ENDINGS:
             sample = samples.setdefault(key, _Sample())
             if sample.image:
-                what = f"has two images, {sample.image.name} and {name}; leave one out, or give it its own key"
+                what = f"has two images, {sample.image.name} and {name}; leave out one, or give it a key of its own"
                 raise FormatError(shard.name, f"key {key}", what)
             if not 0 < member.size <= _MOST_IMAGE_BYTES:
                 what = f"its image has {member.size:,} bytes; write the shard again"
@@ -242,7 +243,7 @@ def _samples(shard: Shard) -> dict[str, _Sample]:
     for key, sample in samples.items():
         _require_whole(shard, key, sample)
     if not samples:
-        what = "holds no image under any key (a member's name up to the first dot)"
+        what = "contains no image under any key (a member's name up to the first dot)"
         raise FormatError(shard.name, "", f"{what}; write the shard again")
     return samples
 
@@ -253,7 +254,7 @@ def _is_hidden_folder(folder: str) -> bool:
 
 
 def _label(shard: Shard, key: str, ending: str, member: Member) -> str | None:
-    """What a .cls or .json says; None where a .json says something else."""
+    """The label in a .cls or .json; None if a .json has no label."""
     content = member.head if len(member.head) == member.size else b""
     if member.size > len(content) and member.size <= _MOST_LABEL_BYTES:
         with open_ordinary(shard.file) as file:
@@ -288,9 +289,9 @@ def is_number(label: str) -> bool:
 
 
 def _refuse_other_labels(shards: Sequence[Shard], index: ShardIndex, hashes_N: NDArray[np.int64]) -> None:
-    """Raise `DataError` for a key that two shards give other labels.
+    """Raise `DataError` for a key that has different labels in two shards.
 
-    Shards that all begin with one key count their images anew: there, only the same image is the same sample.
+    Shards that all begin with the same key count their images anew: there, only the same image is the same sample.
     """
     rows_N, (_, first_N) = index.rows_N, np.unique(index.rows_N["shard"], return_index=True)
     counts_anew = len(shards) > 1 and len(set(hashes_N[first_N].tolist())) == 1
@@ -309,7 +310,7 @@ def _refuse_other_labels(shards: Sequence[Shard], index: ShardIndex, hashes_N: N
 
 
 def key_of(name: str) -> str:
-    """The name of a member up to the first dot behind its folder."""
+    """The name of a member, up to the first dot after its folder."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.partition('.')[0]}"
 
@@ -326,7 +327,7 @@ def _content(shards: Sequence[Shard], index: ShardIndex, number: int) -> bytes:
 
 
 def _labeled_by_folder(index: ShardIndex) -> ShardIndex:
-    """The folders in the keys are the classes, if every key has one."""
+    """The folders in the keys are the classes, if every key has a folder."""
     numbers: dict[str, int] = {}
     for number in range(len(index.rows_N)):
         folder = index.name(number).rpartition("/")[0].rpartition("/")[2]
@@ -338,10 +339,10 @@ def _labeled_by_folder(index: ShardIndex) -> ShardIndex:
 
 
 def _refuse_mixed_labels(shards: Sequence[Shard], index: ShardIndex) -> None:
-    """Raise `DataError` where some images have labels and others none, or some numbers and others names."""
+    """Raise `DataError` if some images have labels and others do not, or some have numbers and others names."""
     if not index.labels:
         return
-    kinds_K = np.array([*(1 + is_number(label) for label in index.labels), 0])  # the last one is that of no label
+    kinds_K = np.array([*(1 + is_number(label) for label in index.labels), 0])  # the last entry is for "no label"
     kinds_N = kinds_K[index.rows_N["label"]]
     if (kinds_N == kinds_N[0]).all():
         return
@@ -353,7 +354,7 @@ def _refuse_mixed_labels(shards: Sequence[Shard], index: ShardIndex) -> None:
 
 
 def _by_name(index: ShardIndex) -> NDArray[np.int64]:
-    """The images in the order of their names, the last part first, as `FileSource.by_class_and_name` has it."""
+    """The images in the order of their names, the last part first, as in `FileSource.by_class_and_name`."""
     content = index.names.tobytes()
     keys = [
         b"\0".join(content[start : start + length].split(b"/")[::-1])
@@ -364,7 +365,7 @@ def _by_name(index: ShardIndex) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, eq=False)
 class ShardListing:
-    """The images of `shards`, as `index` has them. See `Listing` in files.py."""
+    """The images of `shards`, according to `index`. See `Listing` in files.py."""
 
     shards: tuple[Shard, ...]
     index: ShardIndex

@@ -1,4 +1,4 @@
-"""Large sets in a few files: WebDataset's shards, which are tar archives, and Hugging Face's Parquet."""
+"""Large sets in few files: WebDataset's shards, which are tar archives, and Hugging Face's Parquet files."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from convolve.formats.parquet import ParquetImages, open_parquet
 from convolve.formats.table import read_table
 from convolve.formats.table_rows import read_header
 
-_KEY = "key"  # what the column of a list of classes is called, if not as in other tables
+_KEY = "key"  # other names of the class column in a table of classes
 
 
 def open_shards(
@@ -30,22 +30,22 @@ def open_shards(
     on_fault: OnFault | None = None,
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
-    """The images in the shards at `path`. If nobody says the `classes`, a labels.txt beside them may name them.
+    """The images in the shards at `path`. If `classes` is not given, a labels.txt beside them may name them.
 
-    What a table beside them says of the keys counts, whatever lies in the shards.
+    What a table beside them says about the keys counts, whatever is in the shards.
     """
     listing = list_shards(path)
     table, labels, which_N = class_list(path), listing.index.labels, listing.index.rows_N["label"]
     if table:
         labels, which_N = _listed(listing, table, options)
     if not labels:
-        way = "give each a KEY.cls with its class number or name, or all a table classes.csv of key and class"
+        way = "give each a KEY.cls with its class number or name, or all a table classes.csv (key, class)"
         raise DataError(f"{listing.place(0)}: its images have no labels; {way}")
     return file_source(listing, *numbered(listing, labels, which_N, classes or _names(path, on_fault)))
 
 
 def _listed(listing: ShardListing, path: Path, options: DataOptions) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """(labels, which of them each image has) by the table of key and class at `path`."""
+    """(labels, the label number of each image) from the table of key and class at `path`."""
     columns, index = options.columns, listing.index
     if columns.image is None and _KEY in read_header(path):
         columns = replace(columns, image=_KEY)
@@ -63,7 +63,7 @@ def _listed(listing: ShardListing, path: Path, options: DataOptions) -> tuple[tu
             raise DataError(f"{listing.place(image)}: {path} gives this key no class; add a row with it")
         if (first := seen.setdefault(key, image)) != image:
             places = f"{listing.place(first)} and {listing.place(image)}"
-            raise DataError(f"{places} have one key, so that {path.name} cannot tell them apart; rename one")
+            raise DataError(f"{places} have the same key, so that {path.name} cannot tell them apart; rename one")
         which_N[image] = label_of[key]
     return tuple(numbers), which_N
 
@@ -71,7 +71,7 @@ def _listed(listing: ShardListing, path: Path, options: DataOptions) -> tuple[tu
 def open_parquets(
     path: Path, classes: Sequence[str] | None, on_fault: OnFault | None, options: DataOptions
 ) -> FileSource:
-    """The images in the Parquet files at `path`, whose metadata mostly name the classes."""
+    """The images in the Parquet files at `path`, whose metadata usually name the classes."""
     asked = options.columns
     listing = open_parquet(
         [remote.local(file) for file in shard_files(path)], asked.image, asked.label[0] if asked.label else None
@@ -80,7 +80,7 @@ def open_parquets(
     labels, which_N = np.unique(listing.labels_N, return_inverse=True)
     texts = [str(label) for label in labels.tolist()]
     if known and classes and known != tuple(classes) and all(map(is_number, texts)):
-        texts = [known[int(text)] if int(text) < len(known) else text for text in texts]  # by their names, that is
+        texts = [known[int(text)] if int(text) < len(known) else text for text in texts]  # that is, by their names
         known = tuple(classes)
     return file_source(listing, *numbered(listing, texts, which_N, known or classes or _names(path, on_fault)))
 
@@ -88,12 +88,12 @@ def open_parquets(
 def numbered(
     listing: ShardListing | ParquetImages, labels: Sequence[str], which_N: NDArray[Any], names: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
-    """(class number of each image, names of the classes or None), of images of which each has one of `labels`."""
+    """(class number of each image, class names or None) for images with one of `labels` each."""
     if all(map(is_number, labels)):
         numbers_K = np.array([*map(int, labels)], np.int64)
         if names is not None and numbers_K.max() >= len(names):
             first = listing.place(int(np.argmax(which_N == numbers_K.argmax())))
-            what = f"class {numbers_K.max()}, but {len(names)} classes are known; name all in labels.txt beside it"
+            what = f"class {numbers_K.max()}, but only {len(names)} have names; list all in labels.txt beside it"
             raise FormatError(first, "", what)
         return numbers_K[which_N], None if names is None else tuple(names)
     names = names or in_order({*map(spelling, labels)})
@@ -127,7 +127,7 @@ def _stamp(file: Path) -> str:
 
 
 def _names(path: Path, on_fault: OnFault | None) -> tuple[str, ...] | None:
-    """What stands in the folder of the shards, or above it, where the parts have folders of their own."""
+    """What is in the shards' folder, or in the one above, if the parts have folders of their own."""
     folder = folder_of(path)
     if url := remote.address(folder):
         there = (f"{base}/{name}" for base in _with_parent(url) for name in LABEL_FILES)
@@ -136,5 +136,5 @@ def _names(path: Path, on_fault: OnFault | None) -> tuple[str, ...] | None:
 
 
 def _with_parent(url: str) -> list[str]:
-    """The folder, and the one above it if that is no server."""
+    """The folder, and the one above it, unless that is a server."""
     return [base for base in (url, url.rpartition("/")[0]) if "://" in base]

@@ -21,7 +21,7 @@ from convolve.transforms.transform import Size
 
 # Legend of this room: N images, C channels, H rows, W columns.
 
-UNLABELED = -1  # the label of an image whose line could not be read, where faults are collected
+UNLABELED = -1  # the label of an image whose line could not be read, if faults are collected
 
 _TABS = "put a tab before the class number: sed -i -E 's/[ ]+([0-9]+[ \\r]*)$/\\t\\1/' FILE"
 
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 
 def strata(labels: torch.Tensor) -> NDArray[np.int64]:
-    """What each image counts as where every class is to be on both sides of a split: its class; of several, the one
-    that the fewest images are of; -1 for none, and where the labels are numbers."""
+    """The class of each image where every class is to be on both sides of a split: of several classes, the rarest; -1
+    if an image has no class, or the labels are numbers."""
     if labels.ndim == 1:
         return labels.numpy()
     is_NK = labels.numpy() == 1
@@ -40,7 +40,7 @@ def strata(labels: torch.Tensor) -> NDArray[np.int64]:
     return np.where(is_NK.any(1), counts_K.argmin(1), -1)
 
 
-# Hears of a fault: its kind (see checking/finding.py), where it is, what it is, and what to do about it.
+# Is told of a fault: its kind (see checking/finding.py), where it is, what it is, and what to do about it.
 OnFault = Callable[[str, str, str, str], None]
 
 
@@ -48,8 +48,8 @@ class Source(Protocol):
     """Labeled images as they were found.
 
     `labels_N` are int64, the class of each, or float32 (N, K): 0 or 1 for each of several classes, or K numbers.
-    `class_names` is None where the classes have no names but their numbers. `chunk_N` numbers the chunk in which CNTK's
-    reader would see each image; only CTF and map files have one. `size`: what all images have, as far as known.
+    `class_names` is None if the classes have only numbers. `chunk_N` is the number of the chunk that an image has in
+    CNTK's reader; only CTF and map files have chunks. `size`: that of all images, if known.
     """
 
     @property
@@ -63,22 +63,22 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """The bytes of one image, as they lie there: two images with the same bytes are the same."""
+        """The stored bytes of one image: two images with the same bytes are equal."""
 
     def load(self, index: int, decoding: Decoding) -> NDArray[np.uint8]:
         """One image (H, W, C): gray, or blue, green and red."""
 
     def location(self, index: int) -> str:
-        """What to call an image in a message: its file, or the file and line that list it."""
+        """The name of an image in messages: its file, or the file and line that list it."""
 
     def file(self, index: int) -> str:
-        """The file that the image lies in, or its `location` where it has none of its own."""
+        """The file that contains the image, or its `location` if it has no file of its own."""
 
     def take(self, indices_N: NDArray[np.int64]) -> Source:
         """The images at `indices_N`, in that order."""
 
     def digest(self) -> bytes:
-        """What tells this source from any other, wherever it lies."""
+        """A hash that identifies this source, wherever it is stored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class ArraySource:
     """Images in memory: `images_NCHW` (gray, or RGB planes) and `labels_N`. See `Source`. Pixels are uint8, any other
     numbers float32.
 
-    `locate` says what to call an image in a message.
+    `locate` gives the name of an image in messages.
     """
 
     images_NCHW: torch.Tensor
@@ -138,7 +138,7 @@ class ArraySource:
 
 
 def attempt(read: Callable[[], T], path: object, on_fault: OnFault | None) -> T | None:
-    """What `read` gives; None where that fails and `on_fault` hears of it."""
+    """The result of `read`; None if that fails and `on_fault` is told."""
     if on_fault is None:
         return read()
     try:
@@ -146,12 +146,12 @@ def attempt(read: Callable[[], T], path: object, on_fault: OnFault | None) -> T 
     except FileNotFoundError:
         on_fault("unreadable", str(path), "the file is not there", "put it there")
     except (DataError, OSError) as error:
-        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "get the file again")
+        on_fault("unreadable", str(path), str(error).removeprefix(f"{path}: "), "copy or download the file again")
     return None
 
 
 def refusal(path: Path, on_fault: OnFault | None, remedy: str) -> Refuse | None:
-    """What hears of a line that cannot be read; None where that is an error."""
+    """What is told of lines that cannot be read; None if such a line is an error."""
     if on_fault is None:
         return None
 

@@ -34,7 +34,7 @@ class TableListing:
     stems: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # folder -> file without ending -> its names
 
     def location(self, index: int) -> Location:
-        """Where image `index` lies. The name may lack its ending, as identifiers do."""
+        """The place of image `index`. The table may leave out the ending, as with identifiers."""
         found = self.rules.location(self.table.paths[index])
         is_whole = found.member or found.file[-_LONGEST:].lower().endswith(_ENDINGS) or not found.file
         if is_whole or os.path.exists(found.file):  # noqa: PTH110  a million of them
@@ -44,7 +44,7 @@ class TableListing:
             self.stems[folder] = _names_by_stem(folder)
         names = self.stems[folder].get(stem, [stem])
         if len(names) > 1:
-            what = f"{self.table.paths[index]} may be {' or '.join(names)}; write which, with its ending"
+            what = f"{self.table.paths[index]} may be {' or '.join(names)}; write the name with its ending"
             raise FormatError(self.table.file, self.table.row(index), what)
         return replace(found, file=os.path.join(folder, names[0]))  # noqa: PTH118
 
@@ -53,7 +53,7 @@ class TableListing:
         return f"{self.table.file}: {self.table.row(index)}"
 
     def identity(self) -> bytes:
-        """What tells this list from others, wherever it lies."""
+        """A hash that identifies this list, wherever it is stored."""
         return os.fsencode("\n".join(self.table.paths))
 
 
@@ -63,7 +63,7 @@ def open_table(
     on_fault: OnFault | None = None,
     options: DataOptions = AS_FOUND,
 ) -> FileSource:
-    """The images that the rows of `path` name; for their labels see `number_labels` and `table_targets.py`."""
+    """The images that the rows of `path` name; for their labels, see `number_labels` and `table_targets.py`."""
     columns, target = label_columns(path, classes, options).columns, options.target
     table = read_table(path, columns, refusal(path, on_fault, "complete the row"), target)
     labels_N: NDArray[Any]
@@ -76,8 +76,7 @@ def open_table(
 
 
 def label_columns(path: Path, names: Sequence[str] | None, options: DataOptions) -> DataOptions:
-    """The options with the columns of the labels, where those of the table are called as a model's classes or numbers
-    are."""
+    """The options with the label columns, if the table's columns are named after a model's classes or numbers."""
     columns = options.columns
     if options.target == "class" or not names or columns.label is not None or not {*names} <= {*read_header(path)}:
         return options

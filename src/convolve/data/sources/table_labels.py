@@ -1,4 +1,4 @@
-"""What the labels of a table mean: names of classes, or their numbers."""
+"""What the labels of a table mean: class names, or class numbers."""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -14,22 +14,22 @@ from convolve.errors import FormatError
 from convolve.formats.table import Table
 
 _POSITION = re.compile(r"[0-9]{1,9}")
-_MISSING = ("nan", "<na>")  # as pandas writes what is not there
+_MISSING = ("nan", "<na>")  # how pandas writes missing values
 # What may stand between several labels, and whether names of classes hold it, too.
 _BETWEEN = ((re.compile(r"\s*[,;|]\s*"), False), (re.compile(r"\s+"), True))
-_FEW = 10  # labels, of which each image may have its own
-_NAME_THEM = "if they are names of classes, name all classes in a labels.txt beside the table"
+_FEW = 10  # labels, which may differ from image to image
+_NAME_THEM = "if these are class names, list all classes in a labels.txt beside the table"
 
 
 def number_labels(
     table: Table, classes: Sequence[str] | None, on_fault: OnFault | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """(the class of each row, the names of the classes).
+    """(the class of each row, the class names).
 
     If every label is the name of one of the known `classes`, it is that class, digits or not; otherwise all are numbers
-    of these. Without known classes the labels are the names, unless a labels.txt beside the table has others.
-    Raises `FormatError` naming the row. With `on_fault`, that hears of it, and names of other classes than the known
-    ones are added to these.
+    of these classes. Without known classes, the labels are the names, unless a labels.txt beside the table has others.
+    Raises `FormatError` with the row. With `on_fault`, that is told instead, and names of other classes are added to
+    the known ones.
     """
     spelled = {label: spelling(label) for label in {*table.labels} - {""}}
     read = _Labels(table, on_fault)
@@ -48,14 +48,14 @@ def number_labels(
 
 @dataclass(frozen=True)
 class _Labels:
-    """The labels of `table`; faults are errors, or `on_fault` hears of them."""
+    """The labels of `table`; faults are errors, or `on_fault` is told of them."""
 
     table: Table
     on_fault: OnFault | None
 
     @cached_property
     def rows(self) -> dict[str, list[int]]:
-        """Label -> the rows that have it; asked for where there are faults alone."""
+        """Label -> its rows; needed only if there are faults."""
         rows: dict[str, list[int]] = {}
         for row, label in enumerate(self.table.labels):
             rows.setdefault(spelling(label), []).append(row)
@@ -67,14 +67,14 @@ class _Labels:
         self.on_fault(kind, f"{self.table.file}: {self.table.row(row)}", what, mend)
 
     def missing(self, spelled: Collection[str], classes: Sequence[str]) -> set[str]:
-        """The labels that stand for none; each of their rows is told."""
+        """The labels that mean "missing"; each of their rows is reported."""
         missing = {label for label in spelled if label.casefold() in _MISSING and label not in classes}
         for row in sorted(row for label in missing for row in self.rows[label]):
             self.tell(row, f"the label is missing ({self.table.labels[row]})", "write it, or remove the row")
         return missing
 
     def among(self, labels: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-        """The number of each label among the known `classes`, and the names of all."""
+        """The number of each label among the known `classes`, and all class names."""
         if (numbers := class_numbers(labels, classes)) is not None:
             return dict(zip(labels, numbers, strict=True)), tuple(classes)
         positions = {label: int(label) for label in labels if _POSITION.fullmatch(label)}
@@ -88,7 +88,7 @@ class _Labels:
         names = (*classes, *unknown)
         for label, what in look_alikes(names).items():
             if label in unknown:  # not two of the classes themselves
-                self.tell(self.rows[label][0], f"the labels {what}", "write one of them everywhere", "near names")
+                self.tell(self.rows[label][0], f"the labels {what}", "write one of the two everywhere", "near names")
         return dict(zip(labels, class_numbers(labels, names) or (), strict=True)), names
 
     def _positions(self, positions: dict[str, int], classes: Sequence[str]) -> dict[str, int]:
@@ -101,14 +101,14 @@ class _Labels:
                     self.tell(row, what, "correct the label")
             elif number_of.get(label, number) != number:
                 other = next(each for each in positions if each not in number_of)
-                both = f"the label {label} may be the class {label!r}, or the number of the class {classes[number]!r}"
-                what = f"{both}, since {other!r}, which is a label here too, is the name of no class"
-                self.tell(self.rows[label][0], what, "write the names of the classes")
+                both = f"the label {label} may mean the class {label!r}, or the number of the class {classes[number]!r}"
+                what = f"{both}, since another label, {other!r}, is not a class name"
+                self.tell(self.rows[label][0], what, "write class names everywhere")
         return {label: number for label, number in positions.items() if number < len(classes)}
 
 
 def _doubts(labels: Sequence[str], count: int) -> Iterator[tuple[str, str, str, str]]:
-    """(kind, label, what, mend): what makes it doubtful that the labels of `count` images are names of classes."""
+    """(kind, label, what, way out): what makes it doubtful that the labels of `count` images are class names."""
     if joined := _joined(labels):
         what = f"{joined!r} seems to be several labels, which needs data.target=classes"
         yield "bad line", joined, what, f"give one label for each image; {_NAME_THEM}"
@@ -121,11 +121,11 @@ def _doubts(labels: Sequence[str], count: int) -> Iterator[tuple[str, str, str, 
             what = f"{len(labels)} numbers label {count} images, which suggests identifiers, not classes"
             yield "bad line", labels[0], what, f"name the right column with --columns label=NAME; {_NAME_THEM}"
     for label, what in look_alikes(labels).items():
-        yield "near names", label, f"the labels {what}", f"write one of them everywhere; {_NAME_THEM}"
+        yield "near names", label, f"the labels {what}", f"write one of the two everywhere; {_NAME_THEM}"
 
 
 def _joined(labels: Sequence[str]) -> str | None:
-    """A label that seems to be several: fewer words than labels make them all, and some word is a label by itself."""
+    """A label that seems to be several: all labels have fewer words than there are labels, and some word is a label."""
     for between, in_names in _BETWEEN:
         words = {label: between.split(label) for label in labels}
         joined = [label for label in labels if len(words[label]) > 1]

@@ -1,4 +1,4 @@
-"""What the labels of a table mean where they are no single class: several classes of an image, or numbers."""
+"""What the labels of a table mean if they are not single classes: several classes per image, or numbers."""
 
 import json
 import math
@@ -15,32 +15,32 @@ from convolve.formats.table import Table
 
 Labels = tuple[NDArray[np.float32], tuple[str, ...]]  # labels_NK, and the names of the K classes or numbers
 
-_MISSING = ("", "nan", "<na>", "null")  # as pandas and JSON write what is not there
+_MISSING = ("", "nan", "<na>", "null")  # how pandas and JSON write missing values
 _BETWEEN = (";", "|", ",")  # of these, the first one that occurs is taken
 _OF_NONE = "[]"
 
 
 def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
-    """Of which classes each image is: 0 or 1.
+    """Which classes each image has: 0 or 1.
 
-    The names of a cell stand in a JSON list, or between them stands one of `_BETWEEN`, or a blank where that leaves
-    fewer words than there are cells, or only names that are known. Raises `FormatError` with the row.
+    The names in a cell are a JSON list, or are separated by one of `_BETWEEN`; or by a blank, if that gives fewer words
+    than there are cells, or only known names. Raises `FormatError` with the row.
     """
     known = classes or label_names(table.file) or table.label_names
-    cells = {*table.labels} - {""}  # that of a row which a check of data knows to be bad
+    cells = {*table.labels} - {""}  # a row that a check of the data has already reported
     names_of = {cell: _listed(table, cell) for cell in cells if cell.startswith("[")}
     plain = cells - names_of.keys()
     split = _splitter(plain, known)
     names_of |= {cell: split(cell) for cell in plain}
     for cell, names in names_of.items():
         if any(name.casefold() in _MISSING and name not in known for name in names):
-            way = f"write them, {_OF_NONE} if the image has no class, or remove the row"
+            way = f"write them, or {_OF_NONE} if the image has no class, or remove the row"
             raise _fault(table, cell, f"the labels are missing ({legible(cell)}); {way}")
     words = {spelling(name) for names in names_of.values() for name in names}
     ordered = tuple(known) or tuple(in_order(words))
     number_of = _numbers(table, words, ordered, names_of)
     for label, what in ({} if known else look_alikes(ordered)).items():
-        raise _fault(table, _cell_with(label, names_of), f"the labels {what}; write one of them everywhere")
+        raise _fault(table, _cell_with(label, names_of), f"the labels {what}; write one of the two everywhere")
     labels_NK = np.zeros((len(table), len(ordered)), np.float32)
     for row, cell in enumerate(table.labels):
         labels_NK[row, [number_of[spelling(name)] for name in names_of.get(cell, ())]] = 1
@@ -49,11 +49,11 @@ def several_classes(table: Table, classes: Sequence[str] | None) -> Labels:
 
 
 def numbers(table: Table) -> Labels:
-    """The numbers of each row. Raises `FormatError` with the row for what is none."""
+    """The numbers in each row. Raises `FormatError` with the row if one is not a number."""
     several, none = len(table.label_names) > 1, json.dumps([""] * len(table.label_names))
     texts = [parse_json(cell or none) if several else [cell] for cell in table.labels]
     found_NK = np.array([[_number(text) for text in row] for row in texts], np.float32)
-    are_there_N1 = np.array([[bool(cell)] for cell in table.labels])  # else a check of data knows the row to be bad
+    are_there_N1 = np.array([[bool(cell)] for cell in table.labels])  # else a check of the data has reported the row
     if (faults := np.argwhere(~np.isfinite(found_NK) & are_there_N1)).size:
         row, k = map(int, faults[0])
         text, name = texts[row][k], legible(table.label_names[k])
@@ -81,7 +81,7 @@ def _listed(table: Table, cell: str) -> list[str]:
 
 
 def _splitter(cells: Collection[str], known: Sequence[str]) -> Callable[[str], list[str]]:
-    """What takes a cell apart into names."""
+    """A function that splits a cell into names."""
     if {*map(spelling, cells)} <= {*map(spelling, known)}:
         return lambda cell: [cell]
     mark = next((each for each in _BETWEEN if any(each in cell for cell in cells)), None)
@@ -94,7 +94,7 @@ def _splitter(cells: Collection[str], known: Sequence[str]) -> Callable[[str], l
 
 
 def _numbers(table: Table, words: set[str], classes: Sequence[str], names_of: dict[str, list[str]]) -> dict[str, int]:
-    """The number of each of the `words` among the `classes`: by name, or all are numbers."""
+    """The number of each of the `words` among the `classes`: all are names, or all are numbers."""
     ordered = sorted(words)
     found = class_numbers(ordered, classes)
     if found is None and all(word.isascii() and word.isdigit() and int(word) < len(classes) for word in ordered):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from convolve.errors import UnsupportedError, UsageError, look_up
+from convolve.errors import UnsupportedError, UsageError, look_up, plain
 from convolve.export.metadata import DISTANCE, OUTPUT, PROBABILITIES, scores_of
 from convolve.records import ONE_CLASS, Metadata, TargetKind
 from convolve.templates import render
@@ -62,7 +62,7 @@ def snippet(language: str, preprocess: Preprocess, metadata: Metadata, file: Fil
         language=language,
         pillow=language == "python-pillow",
         weighted=language in ("python-pillow", "javascript") or preprocess.filter == "linear_antialiased",
-        file=file.said,
+        file=" ".join(plain(file.said).split()),  # a path, in a comment of one line
         pixels=file.form == "pixels",
         any_size=file.form == "any size",
         classes=_lines(metadata.class_names, language),

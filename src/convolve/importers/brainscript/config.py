@@ -27,6 +27,7 @@ from convolve.importers.brainscript.text import (
     of_lines,
     unquoted,
 )
+from convolve.names import own_slashes
 
 _CLOSERS = {"{": "}", "[": "]", "(": ")"}
 _MARK = re.compile(r'"[^"]*"?|[][{}()\n;,:]')  # a quoted text as a whole: nothing inside it closes or separates
@@ -114,6 +115,10 @@ class Block:
     def text(self, key: str, default: str = "", inherit: bool = True) -> str:
         value = self.raw(key, inherit)
         return default if value is None else unquoted(value).string
+
+    def file(self, key: str, inherit: bool = True) -> str:
+        """A path, with this system's slashes."""
+        return own_slashes(self.text(key, inherit=inherit))
 
     def flag(self, key: str, default: bool = False, inherit: bool = True) -> bool:
         value = self.raw(key, inherit)

@@ -37,6 +37,7 @@ from convolve.importers.brainscript.values import (
     failure,
     kind_of,
 )
+from convolve.names import own_slashes
 
 # A ResNet-152 takes 45,000 steps.
 MAX_STEPS = 300_000
@@ -192,10 +193,10 @@ class Evaluator:
         return of_lines(str(file), read_lines(file))
 
     def _find(self, include: Include) -> Path:
-        beside = Path(include.spot.place.file).parent
+        beside, name = Path(include.spot.place.file).parent, own_slashes(include.path)
         for folder in (Path(), beside, *self._folders):
-            if is_there(folder / include.path, is_file=True):
-                return folder / include.path
+            if is_there(folder / name, is_file=True):
+                return folder / name
         raise self.error(include.spot, f"cannot find {include.path!r}, neither here nor beside the configuration")
 
 

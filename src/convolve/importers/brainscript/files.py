@@ -7,6 +7,7 @@ from pathlib import Path
 from convolve.atomic import is_there
 from convolve.errors import FormatError
 from convolve.importers.brainscript.text import Text, joined, of_lines, read_lines
+from convolve.names import own_slashes
 
 MAX_FILES = 50
 
@@ -38,6 +39,7 @@ def load(path: Path, included: list[Path]) -> Text:
 def _included(name: str, path: Path, here: Text, included: list[Path]) -> Text:
     if "$" in name:
         raise here.error(here.string.index("$"), "an include cannot contain variables; write out the path")
+    name = own_slashes(name)
     found = next((place for place in (Path(name), path.parent / name) if is_there(place, is_file=True)), None)
     if found is None:
         raise FormatError(

@@ -14,6 +14,7 @@ from convolve.errors import brief, unknown_name
 from convolve.graph.graph import Array
 from convolve.graph.shapes import Shape
 from convolve.importers.brainscript.network import Operation
+from convolve.names import own_slashes
 
 # initializer -> ("uniform", its bound) or ("normal", its standard deviation), from the fans. Source: CNTK's own table.
 _SPREADS: dict[str, tuple[str, Callable[[float, float], float]]] = {
@@ -99,7 +100,7 @@ def initial_values(parameter: Operation, dims: Shape, generator: Numbers | None)
 
 
 def _from_file(parameter: Operation, dims: Shape) -> Array:
-    path = Path(str(parameter.settings["file"]))
+    path = Path(own_slashes(str(parameter.settings["file"])))
     try:
         text = read_ordinary(path, _LETTERS * (prod(dims) + 1_000)).decode("utf-8")
         return _matrix(parameter, text, dims)

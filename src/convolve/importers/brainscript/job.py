@@ -146,7 +146,7 @@ class _Job:
                 raise self.root.error("command", what)
             self.blocks.append(block)
             steps += self.steps(block)
-        prefix, commands = self.root.text("stderr", "-"), "_".join(self.root.words("command", ("train",)))
+        prefix, commands = self.root.file("stderr"), "_".join(self.root.words("command", ("train",)))
         log = None if prefix in ("", "-") else Path(f"{prefix}_{commands}.log")
         refused, level = tuple(dict.fromkeys(self.refused)), self.root.integer("traceLevel", 0)
         self.read_others()
@@ -193,7 +193,7 @@ class _Job:
             raise block.here.error(f"{block.name} has no SGD block; say how it is trained")
         self.blocks.append(sgd_block)
         parallel = read_parallel(self.root, sgd_block)
-        self.models.made.add(block.text("modelPath"))
+        self.models.made.add(block.file("modelPath"))
         reader = self.reader(block, "reader", network)
         validation = self.reader(block, "cvReader", network) if block.block("cvReader", inherit=False) else None
         self.require_known_statistics(network, reader)
@@ -208,7 +208,7 @@ class _Job:
         )  # fmt: skip
 
     def model_path(self, block: Block, way_out: str) -> str:
-        path = block.text("modelPath")
+        path = block.file("modelPath")
         if not path:
             raise block.here.error(f"{block.name} has no modelPath; {way_out}")
         return path
@@ -301,7 +301,7 @@ class _Job:
 
     def write(self, block: Block) -> WriteStep:
         asked = self.model_step(block, "asked", "outputNodeNames", 2048)
-        output_path = block.text("outputPath")
+        output_path = block.file("outputPath")
         if not output_path:
             self.refuse(block, "writer", "writing without an outputPath")
         for key in ("nodeUnitTest", "writeSequenceKey"):
@@ -313,7 +313,7 @@ class _Job:
 
     def edit(self, block: Block) -> EditStep:
         """BrainScript's edit action saves the network that it describes, MEL what its script says."""
-        text, path = _text(block), block.text("outputModelPath")
+        text, path = _text(block), block.file("outputModelPath")
         if text is not None and not path:
             raise block.here.error(f"{block.name} has no outputModelPath; say where the model goes")
         if text is not None:
@@ -343,7 +343,7 @@ class _Job:
         if model_path in self.edited:
             return self.edited[model_path][1]
         blocks = self.blocks_of(model_path)
-        self.models.made |= {block.text("modelPath") for block in self.root.inner_blocks().values()}  # made earlier
+        self.models.made |= {block.file("modelPath") for block in self.root.inner_blocks().values()}  # made earlier
         return next((network for block in blocks if (network := self.network_in(block)) is not None), None)
 
     def text_of(self, model_path: str) -> Described | None:
@@ -360,7 +360,7 @@ class _Job:
 
     def blocks_of(self, model_path: str) -> list[Block]:
         """The blocks whose modelPath this is, or that save it as the model of an epoch."""
-        named = [(block, block.text("modelPath")) for block in self.root.inner_blocks().values()]
+        named = [(block, block.file("modelPath")) for block in self.root.inner_blocks().values()]
         return [
             b for b, path in named if path and (model_path == path or _EPOCH.fullmatch(model_path.removeprefix(path)))
         ]

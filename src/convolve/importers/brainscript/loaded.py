@@ -20,6 +20,7 @@ from convolve.errors import ConvolveError, ModelError, UnsupportedError
 from convolve.graph import graph as neutral
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import Array, Frame, Item, Node, Record, Scope, Value, failure
+from convolve.names import own_slashes
 
 if TYPE_CHECKING:
     from convolve.importers.brainscript.evaluate import Evaluator
@@ -88,7 +89,8 @@ class Models:
 
 def load_network(evaluator: Evaluator, name: str, spot: Spot) -> Record:
     """The network at the path `name`. Raises a ConvolveError with the place if there is none."""
-    path, models = Path(name), evaluator.models
+    name, models = own_slashes(name), evaluator.models
+    path = Path(name)
     is_made = not models.made.isdisjoint({name, _EPOCH.sub("", name)})
     will_be_there = path.is_dir() if is_there(path) else is_made
     text = models.text_of(name) if will_be_there and name not in models.opened else None

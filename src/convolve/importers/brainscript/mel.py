@@ -29,6 +29,7 @@ from convolve.importers.brainscript.ndl.table import (
 )
 from convolve.importers.brainscript.syntax import Spot
 from convolve.importers.brainscript.values import NOTHING, Node
+from convolve.names import own_slashes
 
 MAX_NODES = 100_000  # of all models of one script
 
@@ -39,7 +40,7 @@ Saved = tuple[str, Maker, Spot]  # the path of a model, its nodes, and where the
 def edited(block: Block, models: Models, note: Callable[[str], None]) -> list[Saved]:
     """What the scripts at editPath save. Raises FormatError with line and column; `note` is told what only prints."""
     editor = _Editor(models, macros_of(block), note)
-    names = block.text("editPath", inherit=False)
+    names = block.file("editPath", inherit=False)
     if not names:
         raise block.here.error(f"{block.name} has no editPath; name the script")
     for name in names.split("+"):
@@ -132,7 +133,7 @@ class _Editor:
 
     def save(self, call: Call, name: str) -> None:
         model = self.model(call.positional[0]) if len(call.positional) == 2 else self.at_hand(call.spot)
-        self.saved.append((_text(call.positional[-1]), complete(model.maker, call.spot), call.spot))
+        self.saved.append((own_slashes(_text(call.positional[-1])), complete(model.maker, call.spot), call.spot))
 
     def dump(self, call: Call, name: str) -> None:
         self.note(f"{call.spot.place}: {call.function} only prints; it is skipped (see `convolve show`)")

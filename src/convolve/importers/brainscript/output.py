@@ -47,7 +47,7 @@ def read_format(block: Block, refuse: Refuse) -> OutputFormat:
             refuse(block, key, "a number of the sequence or a shape in the text")
     return OutputFormat(
         is_category=kind == "category",
-        label_file=block.text("labelMappingFile"),
+        label_file=block.file("labelMappingFile"),
         precision=precision,
         between_elements=_unescaped(block.text("elementSeparator", " ")),
         prologue=frames["prologue"],

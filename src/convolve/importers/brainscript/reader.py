@@ -167,13 +167,13 @@ def _images(block: Block, streams: Block, form: Literal["map", "base64"], refuse
         wanted = ("width", "height", "channels")
         if not all(image.find(key, inherit=False) for key in wanted):
             raise image.here.error(f"{image.name} has neither transforms nor width, height and channels")
-        mean = image.text("meanFile", inherit=False)
+        mean = image.file("meanFile", inherit=False)
         specs = [_made(image, make) for make in (_crop, _scale, _color, _intensity)]
     else:
         specs, mean = [], ""
         for transform in listed:
             specs.append(_transform(transform, refuse))
-            mean = transform.text("meanFile", mean, inherit=False)
+            mean = transform.file("meanFile", inherit=False) or mean
     done = tuple(spec for spec in specs if spec is not None)
     ten_views = any(isinstance(spec, Crop) and spec.crop_type == "multiview10" for spec in done)
     if block.flag("multiViewCrop", inherit=False) or ten_views:
@@ -206,15 +206,15 @@ def _columns(block: Block, refuse: Refuse) -> _Source:
         dim=feature.at_least(1, "dim", feature.integer("dim", 0, inherit=False)),
         label=label.at_least(0, "start", label.integer("start", 0, inherit=False)),
         classes=classes, label_dim=dim,
-        mapping=label.text("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
+        mapping=label.file("labelMappingFile", inherit=False), delimiter=block.text("customDelimiter"),
     )  # fmt: skip
-    if label.text("file", columns.file) != columns.file:
+    if (label.file("file") or columns.file) != columns.file:
         refuse(label, "file", "a separate file of labels")
     return _Source((), columns, features[0], labels[0], columns.classes or dim)
 
 
 def _file(block: Block) -> str:
-    file = block.text("file")
+    file = block.file("file")
     if not file:
         raise block.here.error(f"{block.name} has no file; say where its data is")
     return file

@@ -22,7 +22,7 @@ def read_ndl(block: Block, minibatch_size: float) -> Maker:
     for key in ("dumpFileName", "randomSeedOffset"):
         block.find(key)
     ndl.run(macros_of(block))
-    description = block.text("networkDescription", inherit=False)
+    description = block.file("networkDescription", inherit=False)
     if not description and block.find("run", inherit=False) is None:
         raise block.here.error(f"{block.name}: give networkDescription=FILE or run=SECTION")
     text = read_file(block, "networkDescription", description) if description else None
@@ -33,7 +33,7 @@ def read_ndl(block: Block, minibatch_size: float) -> Maker:
 
 def macros_of(block: Block) -> list[Statement]:
     """The macros in the files that ndlMacros names."""
-    names = filter(None, block.text("ndlMacros").split("+"))
+    names = filter(None, block.file("ndlMacros").split("+"))
     texts = [read_file(block, "ndlMacros", name.strip()) for name in names]
     return [each for text in texts for script in scripts_of(block, text, ("load", "run")) for each in script]
 
