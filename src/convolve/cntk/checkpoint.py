@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import cannot_write, put, replacing
+from convolve.atomic import cannot_write, inside, put, replacing
 from convolve.cntk import saving
 from convolve.cntk.learners import Learner, Schedule
 from convolve.cntk.nodes import Node
@@ -69,8 +68,9 @@ def finish(filename: str) -> None:
 
 def finish_all(path: Path) -> None:
     """As `finish`, for all checkpoints whose names begin with that of `path`."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}*.ckp.next"):
-        finish(str(path.with_name(left.name.removeprefix(".").removesuffix(".ckp.next"))))
+    for left in inside(path.parent):
+        if left.name.startswith(f".{path.name}") and left.name.endswith(".ckp.next"):
+            finish(str(path.with_name(left.name.removeprefix(".").removesuffix(".ckp.next"))))
 
 
 def _next(file: Path) -> Path:

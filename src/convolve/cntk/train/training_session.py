@@ -9,6 +9,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from convolve.atomic import inside
 from convolve.cntk import checkpoint
 from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
 from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
@@ -264,7 +265,7 @@ class TrainingSession:
         path = Path(str(self.checkpoint.filename))
         numbered = {}
         checkpoint.finish_all(path)
-        for each in path.parent.glob(f"{path.name}*.ckp") if path.parent.exists() else ():
+        for each in inside(path.parent):
             match = re.fullmatch(re.escape(path.name) + r"(\d*)\.ckp", each.name)
             if match and each.with_suffix("").exists():
                 numbered[int(match.group(1) or sys.maxsize)] = each.with_suffix("")
