@@ -180,7 +180,7 @@ def test_an_empty_set(part: str, tiny_mnist: Path, tiny: list[str], tmp_path: Pa
         (3, "", "1 2 3", ["line 3, column 38", "787 values", "784"]),
         (8, "|features", "|feature", ["line 8, column 1", "'features'"]),
         (4, "|labels", "|label", ["line 4, column 1", "'labels'"]),
-        (2, "labels 0 1", "labels 1 1", ["line 2", "one 1 as labels"]),
+        (2, "labels 0 1", "labels 1 1", ["line 2", "zeros as labels"]),
     ],
 )
 def test_ctf_files(
@@ -316,3 +316,43 @@ def test_pictures(kind: str, model: Path, tmp_path: Path, convolve: Convolve) ->
 def test_pictures_that_are_not_there(model: Path, tmp_path: Path, convolve: Convolve) -> None:
     assert_refused(convolve("predict", model, tmp_path / "no.png"), 3, "no.png does not exist")
     assert_refused(convolve("predict", model, tmp_path), 3, str(tmp_path), "holds no images", "no JPEG, PNG")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "photos", "--data", "nowhere"],
+        ["train", "mnist", "--data", "empty", "--out", "some/new/run"],
+        ["train", "mnist", "--data", "nowhere", "--folds", "3"],
+        ["prepare", "folder", "--source", "empty", "--out", "some/new/lists"],
+        ["prepare", "mnist", "--source", "empty", "--out", "some/new/lists"],
+    ],
+)
+def test_a_refused_command_leaves_no_folder(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert_refused(convolve(*command), 3, command[3])
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
+def test_runs_that_are_no_folder(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, convolve: Convolve
+) -> None:
+    runs = tmp_path / "runs"
+    runs.touch() if kind == "a file" else runs.symlink_to("gone")
+    monkeypatch.chdir(tmp_path)
+    place = str(Path("runs", "mnist"))
+    assert_refused(
+        convolve("train", "mnist", "--data", "sample"), 2, f"runs is not a folder; choose another place than {place}"
+    )
+
+
+@pytest.mark.parametrize("source", ["nowhere", "empty"])
+def test_preparations_name_their_own_flag(source: str, tmp_path: Path, convolve: Convolve) -> None:
+    (tmp_path / "empty").mkdir()
+    refused = convolve("prepare", "mnist", "--source", str(tmp_path / source), "--out", str(tmp_path / "out"))
+    assert_refused(refused, 3, "--source sample")
+    assert "--data" not in refused.err

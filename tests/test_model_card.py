@@ -80,6 +80,21 @@ def test_preprocessing_in_words() -> None:
     assert "Known from: preset x" in text
 
 
+@pytest.mark.parametrize(
+    ("mean", "scale", "words"),
+    [
+        (0.0, 1.0, "pixels as they are"),
+        (0.0, 1 / 256, "pixel * 0.00390625"),
+        (114.0, 1.0, "pixel - 114"),
+        ((0.0, 0.0, 3.0), (1.0, 1.0, 1.0), "pixel - (0, 0, 3)"),
+        (114.0, 0.5, "(pixel - 114) * 0.5"),
+    ],
+)
+def test_what_changes_nothing_is_not_said(mean: Any, scale: Any, words: str) -> None:
+    want = Preprocess(3, 28, 28, mean, scale)
+    assert f"\n- Values: {words}; pixels are 0 to 255." in card({}, want=want) and f" RGB, {words}, " in str(want)
+
+
 def test_what_comes_from_data_stays_one_line_of_text() -> None:
     nasty = "a|b\n# not a heading <script> [x](y) `c`"
     text = card({"recipe": nasty, "imported_from": nasty}, (nasty, "dog"))

@@ -66,6 +66,7 @@ def test_test_images_are_named_all_at_once_or_left_out(
     run = tmp_path / "run"
     outcome = train(convolve, photos, run)
     assert_failed(outcome, 3, "3 of 60 images", *(f"{number}.png" for number in DAMAGED), "--skip-unreadable")
+    assert "check-data DATA --write-table FILE" in outcome.err  # it leaves out those of the training part, too
 
     outcome = train(convolve, photos, run, "--skip-unreadable")  # goes on with the run
     assert outcome.code == 0 and "3 test images could not be read" in outcome.out

@@ -22,6 +22,7 @@ from convolve.errors import ConvolveError, UsageError
 from convolve.locks import Lock, hold
 
 _PAUSES_SECONDS = 0.01, 0.05, 0.2, 0.5  # between tries to rename
+_TRIES = 100  # to make a folder that another process removes, which is unlikely to happen twice
 _LONGEST_PATH = 259  # letters; MAX_PATH without the zero at its end
 _LONG_PATH = _LONGEST_PATH - 2 * len(".123456789012.tmp")  # one that may have become too long in the making
 _SCRATCH = "convolve-"  # how the name of what `scratch` makes begins
@@ -43,24 +44,42 @@ def replacing(path: str | Path, by: Path | None = None) -> Iterator[Path]:
     """
     final = Path(path)
     temporary, held = by or temporary_beside(final), None
+    with _folders_above(final):
+        try:
+            if by:
+                _touch(temporary)
+            else:
+                sweep(final.parent, final.name)
+                held = _made(_touch, temporary)
+            yield temporary
+            if not by:
+                _sync(temporary)
+            put(temporary, final)
+        except OSError as error:
+            raise cannot_write(final, error) from error
+        finally:
+            if temporary.exists():
+                _remove(temporary)
+            if held:
+                held.close()
+
+
+@contextmanager
+def _folders_above(path: Path) -> Iterator[None]:
+    """Make the missing folders above `path`. Those that are empty at the end, as after a refusal, are removed again."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        if by:
-            _touch(temporary)
-        else:
-            sweep(final.parent, final.name)
-            held = _made(_touch, temporary)
-        yield temporary
-        if not by:
-            _sync(temporary)
-        put(temporary, final)
+        missing = [] if path.parent.is_dir() else [folder for folder in path.parents if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} is not a folder; choose another place than {path}") from None
     except OSError as error:
-        raise cannot_write(final, error) from error
+        raise cannot_write(path, error) from error
+    try:
+        yield
     finally:
-        if temporary.exists():
-            _remove(temporary)
-        if held:
-            held.close()
+        with suppress(OSError):  # not empty
+            for folder in missing:
+                folder.rmdir()
 
 
 def _made(make: Callable[[Path], None], path: Path) -> Lock:
@@ -89,31 +108,31 @@ def staged(path: str | Path) -> Iterator[Path]:
     final = Path(path)
     final = final.resolve() if final.is_dir() else final
     staging, ready, held = temporary_beside(final), temporary_beside(final), None
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        sweep(final.parent, final.name)
-        held, made = _made(Path.mkdir, staging), staging / final.name
-        yield made
-        for file in filter(Path.is_file, staging.rglob("*")):
-            _sync(file)
-        for beside in filter(made.__ne__, sorted(staging.iterdir())):
-            put(beside, final.parent / beside.name)
-        put(made, ready)
-        staging.rmdir()
-        if final.is_dir():  # an empty one; on Windows nothing can be renamed to an existing folder
-            final.rmdir()
-        put(ready, final)
-    except ConvolveError as error:
-        within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # from TemporaryDirectory
-        error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
-        raise
-    except OSError as error:
-        raise cannot_write(Path(path), error) from error
-    finally:
-        for left in filter(Path.exists, (staging, ready)):
-            _remove(left)
-        if held:
-            held.close()
+    with _folders_above(Path(path)):
+        try:
+            sweep(final.parent, final.name)
+            held, made = _made(Path.mkdir, staging), staging / final.name
+            yield made
+            for file in filter(Path.is_file, staging.rglob("*")):
+                _sync(file)
+            for beside in filter(made.__ne__, sorted(staging.iterdir())):
+                put(beside, final.parent / beside.name)
+            put(made, ready)
+            staging.rmdir()
+            if final.is_dir():  # an empty one; on Windows nothing can be renamed to an existing folder
+                final.rmdir()
+            put(ready, final)
+        except ConvolveError as error:
+            within = rf"{re.escape(str(staging))}[/\\](tmp\w+[/\\])?"  # from TemporaryDirectory
+            error.args = (re.sub(within + re.escape(final.name), lambda _: str(path), str(error)),)
+            raise
+        except OSError as error:
+            raise cannot_write(Path(path), error) from error
+        finally:
+            for left in filter(Path.exists, (staging, ready)):
+                _remove(left)
+            if held:
+                held.close()
 
 
 @contextmanager
@@ -196,30 +215,32 @@ def keep_in_use(folder: Path) -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """As `locked`, without waiting; makes `folder` if it is missing, and removes it again if it stays empty.
+    """As `locked`, without waiting; makes `folder` if it is missing, and removes what it made if that stays empty.
 
     Others may remove and make it between our making and locking: the lock is valid once it is on the folder that has
     the name.
     """
-    lock, is_made = _make_and_lock(folder)
-    while not lock.stands_for(folder):
-        lock.close()
+    with _folders_above(folder):
         lock, is_made = _make_and_lock(folder)
-    try:
-        yield
-    finally:
-        if is_made:
-            with suppress(OSError):  # not empty
-                folder.rmdir()
-        lock.close()
+        while not lock.stands_for(folder):
+            lock.close()
+            lock, is_made = _make_and_lock(folder)
+        try:
+            yield
+        finally:
+            if is_made:
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+            lock.close()
 
 
 def _make_and_lock(folder: Path) -> tuple[Lock, bool]:
     """(the lock, whether the folder was made here)."""
-    while True:
-        is_made = _make(folder)
+    for _ in range(_TRIES):
         with suppress(FileNotFoundError):  # removed by the process that made it
+            is_made = _make(folder)
             return _lock(folder, wait=False), is_made
+    raise cannot_write(folder, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
 
 
 def _make(folder: Path) -> bool:
@@ -231,6 +252,8 @@ def _make(folder: Path) -> bool:
         if folder.is_dir() or not os.path.lexists(folder):
             return False
         raise UsageError(f"{folder} is a file; --out names a folder") from None
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise cannot_write(folder, error) from error
     return True

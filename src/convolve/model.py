@@ -30,7 +30,7 @@ from convolve.export.parity import Parity
 from convolve.formats.archive import Location
 from convolve.formats.decode import MAX_PIXELS, Decoding
 from convolve.graph.build import build, rebuild
-from convolve.graph.classifier import class_scores, first_output, reshaped_image
+from convolve.graph.classifier import class_scores, done_twice, first_output, reshaped_image
 from convolve.graph.ends import gives_independent
 from convolve.graph.graph import Graph
 from convolve.graph.heads import without_head
@@ -108,9 +108,9 @@ class Model:
 
     @property
     def preprocess_warning(self) -> str:
-        """A warning that the preprocessing is assumed, not known; empty if it is known."""
+        """A warning that the preprocessing is assumed, not known, or done twice; empty if neither."""
         if self.preprocess.known_from:
-            return ""
+            return done_twice(self.architecture, self.preprocess.asked)
         return (
             f"the model does not say how its images were prepared; assumed: {self.preprocess}. "
             "Say it with --preset, --mean, --scale, --channel-order or --resize"

@@ -125,14 +125,6 @@ def _preprocessing(preprocess: Preprocess) -> dict[str, str]:
         "size": preprocess.size_in_words,
         "orientation": TURNED[preprocess.orientation],
         "colors": _COLORS[str(preprocess.channel_order)],
-        "mean": _numbers(preprocess.mean) if preprocess.mean_image_CHW is None else "mean image",
-        "scale": _numbers(preprocess.scale),
+        "values": preprocess.arithmetic(digits=9),
         "known_from": preprocess.known_from,
     }
-
-
-def _numbers(value: float | tuple[float, ...]) -> str:
-    """One number, or one per channel."""
-    values = value if isinstance(value, tuple) else (value,)
-    text = ", ".join(f"{number:.9g}" for number in values)
-    return f"({text})" if len(values) > 1 else text

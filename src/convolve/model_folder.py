@@ -227,7 +227,8 @@ def _not_a_model(path: Path) -> ModelError | UsageError | UnsupportedError:
         return ModelError(f"{path}: model.json is missing; copy the model folder again, whole")
     if (path / "recipe.json").exists():
         return UsageError(
-            f"{path} is a run that has no model yet; finish it with `convolve train {path} --out {path}` and its --data"
+            f"{path} is a run that has no model yet; finish it with `convolve train {path} --out {path}` and the --data"
+            " it was started with"
         )
     if path.is_file():
         return UnsupportedError(

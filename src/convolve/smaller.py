@@ -3,6 +3,8 @@
 A quantized file is measured beside the plain one, on the test images, before it gets its name.
 """
 
+from __future__ import annotations
+
 import json
 import re
 import shutil
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,15 +26,17 @@ from convolve.data.sources.classes import difference
 from convolve.data.sources.source import Source
 from convolve.environment import hardware
 from convolve.errors import ConvolveError, DataError, UsageError
-from convolve.export import any_size, onnx_finish, quantize
+from convolve.export import any_size
 from convolve.export.metadata import INPUT, read_metadata
 from convolve.export.onnx import OnnxNetwork, check_packages, open_session
 from convolve.export.parity import Parity
-from convolve.export.quantize import Candidate
 from convolve.model import Model
 from convolve.model_card import write_card
 from convolve.records import QuantizedRecord, Start, TargetKind
 from convolve.records.reading import read_record, to_json
+
+if TYPE_CHECKING:
+    from convolve.export.quantize import Candidate
 
 # Legend: N images, C channels, H rows, W columns.
 
@@ -114,6 +119,8 @@ def export_as(model: Model, path: Path, asked: Asked, run: Path) -> Exported:
     if asked.is_plain:
         return Exported(model.export(path, with_preprocessing=asked.with_preprocessing, any_size=asked.any_size))
     check_packages()
+    from convolve.export import onnx_finish
+
     images, record = _Images(model, asked.data, run) if asked.quantize else None, None
     if asked.any_size:
         any_size.require_sayable(model.preprocess, path)
@@ -164,6 +171,8 @@ class _Images:
 
     def chosen(self) -> Source:
         """Training images for the ranges, from all classes; the same ones each time."""
+        from convolve.export import quantize
+
         numbers = np.random.default_rng(0).permutation(len(self.train))[: quantize.CALIBRATION_IMAGES]
         return self.train.take(np.sort(numbers))
 
@@ -187,6 +196,8 @@ class _File:
     """An exported file: run by onnxruntime, or opened as a model."""
 
     def __init__(self, model: Model, path: Path) -> None:
+        from convolve.export import onnx_finish
+
         self.path, content = path, path.read_bytes()
         self.about = onnx_finish.metadata_of(path)
         preprocess, _, _ = read_metadata(json.dumps(self.about), path)
@@ -200,6 +211,8 @@ class _File:
 
 def _quantized(plain: _File, images: _Images, asked: Asked, folder: Path) -> tuple[Path, QuantizedRecord]:
     """The best file, and its measurements. Raises ConvolveError if each loses more than is allowed."""
+    from convolve.export import onnx_finish, quantize
+
     calibration = images.chosen()
     if asked.quantize == "int8":
         prepared = quantize.prepared(plain.path, folder)
@@ -237,6 +250,8 @@ def _measured(plain: _File, candidates: Sequence[Candidate], test: Source) -> li
         images += len(labels_N)
         for k, network in enumerate(networks):
             wrong[k] += int((network(images_NCHW).argmax(1) != labels_N).sum())
+    from convolve.export.quantize import Candidate
+
     files, processor = [Candidate("fp32", plain.path), *candidates], str(hardware()["cpu"])
     return [
         QuantizedRecord(
@@ -261,6 +276,8 @@ def _times(networks: Sequence[OnnxNetwork], image_NCHW: torch.Tensor) -> list[fl
 
 def _costliest(plain: _File, prepared: Path, feed_N: np.ndarray, images: _Images) -> str:
     """The layer without whose quantization the scores come closest to fp32, and what leaving it in fp32 would cost."""
+    from convolve.export import quantize
+
     folder, tried_N = prepared.parent, feed_N[:_TRIED]
     wanted_NK = _scores(plain.path, tried_N)
     names, found = quantize.layers(prepared), {}

@@ -221,6 +221,9 @@ def test_what_is_no_own_set(tmp_path: Path, tiny_mnist: Path) -> None:
         assert find_lists(place) is None
     with pytest.raises(ConvolveError, match="holds no labeled images"):
         open_lists(tmp_path / "empty")
+    (tmp_path / "empty" / "recipe.json").write_text("{}")
+    with pytest.raises(ConvolveError, match="is a model or a run, not a set of images"):
+        open_lists(tmp_path / "empty")
     write(tmp_path / "flat" / "1.png", 1)
     with pytest.raises(ConvolveError, match=r"no CIFAR-10 in .*flat.*your own images need a subfolder"):
         open_data(str(tmp_path / "flat"), "cifar10")

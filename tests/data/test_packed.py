@@ -132,6 +132,7 @@ def test_a_damaged_image_is_decoded_and_packed_once_more(
     assert packs(cache) == now
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="what is mapped can be neither removed nor cut")
 def test_what_is_lost_is_decoded_to_the_same_bits(photos: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     whole = epochs(recipe_of(cache), photos)

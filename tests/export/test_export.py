@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -369,6 +370,12 @@ def test_a_missing_package_is_named(
     outcome = convolve("convert", model, "--to", "onnx", "--out", tmp_path / "digits.onnx")
     assert_refused(outcome, 2, package, install_hint("onnx"))
     assert convolve("convert", model, "--to", "exported-program", "--out", tmp_path / "digits.pt2").code == 0
+
+
+def test_convert_begins_without_the_extra_onnx() -> None:
+    """In a process of its own: here other tests have imported what it must not ask for."""
+    program = "import sys; sys.modules['onnx'] = None; import convolve.smaller"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_weights_beyond_protobuf_are_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

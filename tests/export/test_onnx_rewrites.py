@@ -176,7 +176,7 @@ def test_a_file_whose_graph_and_metadata_disagree(exported: Path, tmp_path: Path
     for old, new, words in (
         ('"e"]', '"e", "f"]', "names 6 classes, the network has 5"),
         (', "e"]', "]", "names 4 classes, the network has 5"),
-        ('"height": 16', '"height": 17', "about images"),
+        ('"height": 16', '"height": 17', "describes images"),
         ('"scale": 1.0', f'"scale": 1{"0" * 400}', "damaged"),
     ):
         assert old in said

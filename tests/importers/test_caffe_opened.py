@@ -130,7 +130,7 @@ def test_a_published_model(tmp_path: Path) -> None:
     (tmp_path / "bvlc_alexnet.caffemodel").write_bytes(caffemodel(net.blobs))
     opened = load(f"{tmp_path}/deploy.prototxt+{tmp_path}/bvlc_alexnet.caffemodel")
     assert str(opened.preprocess) == (
-        "central 0.88671875 of the shorter side scaled to 227x227 BGR, (pixel - (104.007, 116.669, 122.679)) * 1, "
+        "central 0.88671875 of the shorter side scaled to 227x227 BGR, pixel - (104.007, 116.669, 122.679), "
         "as stored, whatever EXIF says"
     )
     assert not opened.preprocess_warning and opened.training_info.preset == "bvlc-alexnet"

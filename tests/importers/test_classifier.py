@@ -12,7 +12,7 @@ import torch
 import golden
 from convolve.errors import UnsupportedError, UsageError
 from convolve.graph.build import build
-from convolve.graph.classifier import class_scores, image_input, input_arithmetic, reshaped_image
+from convolve.graph.classifier import class_scores, done_twice, image_input, input_arithmetic, reshaped_image
 from convolve.graph.describe import describe
 from convolve.graph.draft import Draft
 from convolve.graph.ends import for_training, gives_independent
@@ -20,6 +20,7 @@ from convolve.graph.graph import Graph
 from convolve.importers import cntk
 from convolve.importers.presets import find_preset, presets
 from convolve.training.evaluate import evaluate
+from convolve.transforms.preprocess import COMMAND_LINE, Preprocess
 
 
 def oracle(case: str) -> Graph:
@@ -125,6 +126,23 @@ def test_plain_numbers_are_taken_from_an_image() -> None:
 def test_what_the_graph_does_to_its_pixels() -> None:
     assert list(input_arithmetic(oracle("net_lenet"))) == ["times 0.00390625"]
     assert list(input_arithmetic(oracle("net_resnet"))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "scale", "known_from", "is_twice"),
+    [
+        ("net_lenet", 0.0, 0.5, COMMAND_LINE, True),
+        ("net_lenet", 114.0, 1.0, COMMAND_LINE, False),
+        ("net_lenet", 0.0, 0.5, "training", False),
+        ("net_resnet", 0.0, 0.5, COMMAND_LINE, False),
+    ],
+)
+def test_a_scale_beside_that_of_the_graph(
+    name: str, mean: float, scale: float, known_from: str, is_twice: bool
+) -> None:
+    said = done_twice(oracle(name), Preprocess(1, 28, 28, mean, scale, known_from=known_from).asked)
+    assert said == ("the network itself computes its input times 0.00390625, after --mean and --scale: leave out what "
+                    "it does" if is_twice else "")  # fmt: skip
 
 
 def test_parameters_and_operations_of_a_known_network() -> None:

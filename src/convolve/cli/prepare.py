@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from convolve.cli.options import AsJson, Options, choices, with_data_options
-from convolve.errors import UsageError, look_up
+from convolve.errors import ConvolveError, UsageError, look_up
 
 if TYPE_CHECKING:
     from convolve.data.team import Team
@@ -76,7 +77,7 @@ def prepare(
         raise UsageError(f"--order-from is for ilsvrc2012; leave it out for {dataset}")
     if shard_size and dataset != "shards":
         raise UsageError(f"--shard-size is for shards; leave it out for {dataset}")
-    with open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
+    with _as_source(), open_team(check_lines("{what}: {done:,} of {count:,}")) as team:
         reports = []
         for report in prepared(source, out, download_lines(stderr_console()), team):
             reports.append({"path": str(report.path), "what": report.what, **report.counts})
@@ -84,3 +85,13 @@ def prepare(
                 print(report)
         if as_json:
             print(json.dumps({"dataset": dataset, "out": str(out), "files": reports}, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _as_source() -> Iterator[None]:
+    """Errors within name the flag that has the images here: --source, where other commands have --data."""
+    try:
+        yield
+    except ConvolveError as error:
+        error.args = (str(error).replace("--data", "--source"),)
+        raise

@@ -11,7 +11,8 @@ from convolve.errors import DataError
 
 T = TypeVar("T")
 MOST_NAMED = 20  # damaged images in one message
-_WAY_OUT = "fix them, or train on the table of the others that `convolve check-data DATA --write-table FILE` writes"
+_TABLE = "the table of the others that `convolve check-data DATA --write-table FILE` writes"
+_WAY_OUT = f"fix them, or train on {_TABLE}"
 
 
 class Damaged:
@@ -110,7 +111,7 @@ class Noted(Unreadable):
 
 def skipping(skip: bool, tell: Callable[[str], None]) -> Unreadable:
     """For test images: with `skip`, all that cannot be read are skipped."""
-    return Unreadable(math.inf if skip else 0, tell, "fix them, or skip them with --skip-unreadable")
+    return Unreadable(math.inf if skip else 0, tell, f"fix them, skip them with --skip-unreadable, or take {_TABLE}")
 
 
 class Failure(NamedTuple):

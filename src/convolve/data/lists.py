@@ -56,6 +56,8 @@ def find_lists(where: Path, classes: Sequence[str] = ()) -> Layout | None:
 
 def no_images(place: Path) -> MissingDataError:
     what = "holds no labeled images" if os.path.lexists(place) else "does not exist"
+    if any((place / name).is_file() for name in ("model.json", "recipe.json")):
+        what = "is a model or a run, not a set of images"
     return MissingDataError(f"{place} {what}; give a folder with a subfolder for each class, a map file, or a table")
 
 

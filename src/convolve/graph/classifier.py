@@ -133,6 +133,16 @@ def input_arithmetic(graph: Graph) -> Iterator[str]:
         name = node.name
 
 
+def done_twice(graph: object, asked: tuple[str, ...]) -> str:
+    """A warning that the network itself does what the user's --mean or --scale does (`asked`: "minus", "times"); empty
+    if it does not."""
+    own = input_arithmetic(graph) if asked and isinstance(graph, Graph) else ()
+    again = [words for words in own if words.startswith(asked)]
+    if not again:
+        return ""
+    return f"the network itself computes its input {', '.join(again)}, after --mean and --scale: leave out what it does"
+
+
 def _constant(value: object) -> str:
     assert isinstance(value, Parameter)  # the caller has checked this
     if value.array.size <= 4:

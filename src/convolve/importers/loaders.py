@@ -21,7 +21,7 @@ from convolve.importers.loader import Imported, Loader, PreprocessOverrides
 from convolve.importers.presets import Preset, find_preset, preset_of_weights, presets
 from convolve.records import Metadata, TrainingInfo
 from convolve.registry import Registry
-from convolve.transforms.preprocess import LETTERBOX_GRAY, ChannelOrder, Preprocess, Resize
+from convolve.transforms.preprocess import COMMAND_LINE, LETTERBOX_GRAY, ChannelOrder, Preprocess, Resize
 
 _ROWS: dict[str, Loader] = {"cntk": cntk, "caffe": caffe, "onnx": onnx}
 LOADERS = Registry("convolve.loaders", _ROWS)
@@ -176,7 +176,7 @@ def with_overrides(given: Preprocess, overrides: PreprocessOverrides) -> Preproc
     if overrides.mean is not None:
         order = overrides.channel_order or given.channel_order
         changes |= _mean(overrides.mean, str(order), given.shape_CHW)
-    return replace(given, **changes, known_from="the command line") if changes else given
+    return replace(given, **changes, known_from=COMMAND_LINE) if changes else given
 
 
 def _mean(text: str, channel_order: str, shape_CHW: Shape) -> dict[str, Any]:

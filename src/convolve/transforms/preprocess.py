@@ -24,6 +24,7 @@ TURNED = {
     "cntk": "turned as EXIF says but in zip archives and base64, as by CNTK",
 }
 _CHOICES = {"channel_order": ChannelOrder, "resize": Resize, "filter": Interpolation, "orientation": Orientation}
+COMMAND_LINE = "the command line"  # where the user has said what the network needs
 LETTERBOX_GRAY = 114  # around whole images, as in YOLO's letterbox (github.com/ultralytics/ultralytics)
 _NOTHING_DRAWN = np.random.default_rng(0)  # by a crop at the center
 
@@ -148,10 +149,33 @@ class Preprocess:
 
     def __str__(self) -> str:
         color = str(self.channel_order) if self.channels == 1 else str(self.channel_order).upper()
-        mean = _in_words(self.mean) if self.mean_image_CHW is None else "mean image"
         is_usual = self.resize == "cover" and self.crop_ratio == 1
         size = f"{self.width}x{self.height}" if is_usual else self.size_in_words
-        return f"{size} {color}, (pixel - {mean}) * {_in_words(self.scale)}, {TURNED[self.orientation]}"
+        return f"{size} {color}, {self.arithmetic()}, {TURNED[self.orientation]}"
+
+    def arithmetic(self, digits: int = 6) -> str:
+        """What the network sees of a pixel, as a formula of what is done: nothing stands there that changes nothing."""
+        mean = _in_words(self.mean, digits) if self.mean_image_CHW is None else "mean image"
+        if not self.multiplies:
+            return f"pixel - {mean}" if self.subtracts else "pixels as they are"
+        return f"{f'(pixel - {mean})' if self.subtracts else 'pixel'} * {_in_words(self.scale, digits)}"
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the mean changes anything."""
+        return self.mean_image_CHW is not None or any(_each(self.mean))
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the scale changes anything."""
+        return any(factor != 1 for factor in _each(self.scale))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The first words of what the user's --mean and --scale do, as `graph.classifier.input_arithmetic` says it."""
+        if self.known_from != COMMAND_LINE:
+            return ()
+        return ("minus", "plus") * self.subtracts + ("times", "divided") * self.multiplies
 
     @property
     def size_in_words(self) -> str:
@@ -227,8 +251,8 @@ def _broadcasting(value: float | tuple[float, ...]) -> float | NDArray[np.float3
     return np.array(value, np.float32)[:, None, None] if isinstance(value, tuple) else value
 
 
-def _in_words(value: float | tuple[float, ...]) -> str:
-    numbers = ", ".join(f"{number:g}" for number in _each(value))
+def _in_words(value: float | tuple[float, ...], digits: int) -> str:
+    numbers = ", ".join(f"{number:.{digits}g}" for number in _each(value))
     return f"({numbers})" if isinstance(value, tuple) else numbers
 
 
