@@ -325,16 +325,6 @@ def read_whole(path: Path, error: type[ConvolveError], most_bytes: float = math.
         raise error(f"cannot read {path}: {failure.strerror}; copy it again") from None
 
 
-def inside(folder: Path) -> list[Path]:
-    """What a folder holds, in order; nothing if there is none. `Path.glob` would hide that it cannot be read."""
-    try:
-        return sorted(folder.iterdir())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ConvolveError(f"cannot read {folder}: {error.strerror}; check its permissions and its disk") from None
-
-
 def sweep(folder: Path, name: str = "") -> None:
     """Remove leftovers of killed processes in `folder`: temporary files and folders for the final `name`, or for any,
     that no process has locked. Those that cannot be removed stay."""

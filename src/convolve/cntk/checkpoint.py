@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convolve.atomic import cannot_write, inside, put, replacing
+from convolve.atomic import cannot_write, put, replacing
 from convolve.cntk import saving
 from convolve.cntk.learners import Learner, Schedule
 from convolve.cntk.nodes import Node
@@ -22,6 +22,7 @@ from convolve.errors import ConvolveError
 from convolve.importers.cntk.checkpoint import LearnerState, read_checkpoint
 from convolve.importers.cntk.model import ALL_AXES
 from convolve.importers.cntk.wire import Axis as StoredAxis
+from convolve.training.checkpoint import inside
 
 if TYPE_CHECKING:
     from convolve.cntk.train.trainer import Trainer

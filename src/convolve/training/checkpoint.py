@@ -16,8 +16,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from convolve.atomic import inside, parse_json, read_whole, replacing, write_json
-from convolve.errors import ModelError
+from convolve.atomic import parse_json, read_whole, replacing, write_json
+from convolve.errors import ConvolveError, ModelError
 from convolve.records import CheckpointHead
 from convolve.records.reading import from_json, to_json
 
@@ -65,6 +65,16 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     if warnings:
         raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
     return None
+
+
+def inside(folder: Path) -> list[Path]:
+    """What a folder holds, in order; nothing if there is none. `Path.glob` would hide that it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConvolveError(f"cannot read {folder}: {error.strerror}; check its permissions and its disk") from None
 
 
 def _sha256(content: bytes, step: int, state: dict[str, Any]) -> str:

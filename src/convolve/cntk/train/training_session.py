@@ -9,7 +9,6 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from convolve.atomic import inside
 from convolve.cntk import checkpoint
 from convolve.cntk.io.config import FULL_DATA_SWEEP, INFINITELY_REPEAT
 from convolve.cntk.io.memory import MinibatchSourceFromData, next_data
@@ -17,6 +16,7 @@ from convolve.cntk.io.streams import Streams
 from convolve.cntk.layers.typing import VariableType
 from convolve.cntk.schedules import MinibatchSizes, minibatch_size_schedule
 from convolve.cntk.train.trainer import Trainer
+from convolve.training.checkpoint import inside
 
 
 class DataUnit(IntEnum):
