@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import convolve.cntk as C
+from convolve.importers.cntk.v2 import OPERATORS, read_top
 from convolve.loading import load
 from convolve.network import load_graph
 
@@ -81,3 +82,18 @@ def test_a_network_with_dropout_is_written_as_onnx(tmp_path: Path) -> None:
     images = np.random.default_rng(0).random((2, 1, 4, 4)).astype(np.float32)
     module = load_graph(tmp_path / "net.onnx").module
     assert np.allclose(module(torch.from_numpy(images)).detach().numpy(), z.eval(images), atol=1e-6)
+
+
+def test_files_hold_what_cntk_reads_the_same(tmp_path: Path) -> None:
+    """CNTK 2.7 refuses, or reads otherwise, a reduction that drops axes, the largest along another axis than the last,
+    and an ELU with its alpha in the operator."""
+    x = C.input_variable((3, 4))
+    made = [C.reduce_sum(x, axis=0, keepdims=False), C.argmax(x), *C.top_k(x, 2, axis=0).outputs, C.elu(x, 0.5)]
+    C.combine(made).save(str(tmp_path / "net.model"))
+    content = (tmp_path / "net.model").read_bytes()
+    functions = [each.values for each in read_top(content, "net.model").values["primitive_functions"]]
+    operators = [(OPERATORS[each["op"]], each["attributes"].values) for each in functions]
+    kept = [held["reductionKeepDimensions"] for name, held in operators if name == "ReduceElements"]
+    assert sorted(kept) == [False, True]  # of argmax over all, and of the sum, whose axis another operation drops
+    assert [held["axis"].index for name, held in operators if name == "TopK"] == [0]
+    assert [held for name, held in operators if name == "ELU"] == [{}]

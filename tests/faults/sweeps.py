@@ -235,7 +235,12 @@ _ANEW = (
     "run/tracking/",
 )  # .cache: of onnxruntime, which keeps a number of this device
 _GROWING = ("state.json", "metrics.jsonl")
-_LONGER = ("metrics_bytes",)  # of a run that went on, which says so
+_LONGER = (
+    "metrics_bytes",
+    "seconds",
+    "wait_seconds",
+    "train_seconds",
+)  # of a run that went on, which says so, from wherever
 _LEAST = 200  # bytes, so that what is said fits
 
 

@@ -1,12 +1,17 @@
 """Checkpoints outlive damage: the newest whole one is used, and the damage is told."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from convolve.errors import ModelError
+from convolve.errors import ConvolveError, ModelError
+from convolve.training import checkpoint
 from convolve.training.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -62,4 +67,30 @@ def test_all_damaged_is_an_error_and_none_is_none(tmp_path: Path) -> None:
     for path in tmp_path.glob("*.safetensors"):
         path.write_bytes(b"x")
     with pytest.raises(ModelError, match="--restart"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_for_once_loses_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.glob` takes it for an empty one; then all was removed that a second listing showed."""
+    filled(tmp_path, steps=2)
+    before = {path.name for path in tmp_path.iterdir()}
+    failures = [PermissionError(errno.EACCES, "Permission denied")]
+
+    def failing_once(list_it: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def listed(path: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return list_it(path)
+
+        return listed
+
+    monkeypatch.setattr(os, "scandir", failing_once(os.scandir))
+    monkeypatch.setattr(os, "listdir", failing_once(os.listdir))
+    with pytest.raises(ConvolveError, match="cannot read"):
+        checkpoint._remove_older(tmp_path)
+    assert before <= {path.name for path in tmp_path.iterdir()}
+    failures.append(PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(ConvolveError, match="cannot read"):
         load_checkpoint(tmp_path)

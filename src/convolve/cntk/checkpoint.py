@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from convolve.errors import ConvolveError
 from convolve.importers.cntk.checkpoint import LearnerState, read_checkpoint
 from convolve.importers.cntk.model import ALL_AXES
 from convolve.importers.cntk.wire import Axis as StoredAxis
+from convolve.training.checkpoint import inside
 
 if TYPE_CHECKING:
     from convolve.cntk.train.trainer import Trainer
@@ -69,8 +69,9 @@ def finish(filename: str) -> None:
 
 def finish_all(path: Path) -> None:
     """As `finish`, for all checkpoints whose names begin with that of `path`."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}*.ckp.next"):
-        finish(str(path.with_name(left.name.removeprefix(".").removesuffix(".ckp.next"))))
+    for left in inside(path.parent):
+        if left.name.startswith(f".{path.name}") and left.name.endswith(".ckp.next"):
+            finish(str(path.with_name(left.name.removeprefix(".").removesuffix(".ckp.next"))))
 
 
 def _next(file: Path) -> Path:

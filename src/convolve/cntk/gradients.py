@@ -34,6 +34,12 @@ def sqrt(x: Tensor) -> Tensor:
     return (x + (x.clamp(min=0) - x).detach()).sqrt()
 
 
+def tan(x: Tensor) -> Tensor:
+    """CNTK takes the gradient at the result: 1 / cos(tan(x))^2."""
+    result = torch.tan(x).detach()
+    return result + (x - x.detach()) / torch.cos(result) ** 2
+
+
 def power(x: Any, exponent: Any) -> Tensor:
     """The exponent gets no gradient from a base that is not positive."""
     if not isinstance(exponent, Tensor) or not isinstance(x, Tensor) or not exponent.requires_grad:
@@ -92,6 +98,7 @@ WITH_GRADIENTS: dict[Any, Callable[..., Tensor]] = {
     functions.sqrt: sqrt,
     functions.max_unpool: max_unpool,
     torch.pow: power,
+    torch.tan: tan,
     torch.amax: _extreme(torch.amax),
     torch.amin: _extreme(torch.amin),
 }

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from convolve.atomic import parse_json, read_whole, replacing, write_json
-from convolve.errors import ModelError
+from convolve.errors import ConvolveError, ModelError
 from convolve.records import CheckpointHead
 from convolve.records.reading import from_json, to_json
 
@@ -37,8 +37,9 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor], s
 
 def _remove_older(folder: Path) -> None:
     """Delete all but the newest `KEEP`, also tensors whose JSON was never written."""
-    kept = {path.stem for path in sorted(folder.glob("step-*.json"))[-KEEP:]}
-    for path in folder.glob("step-*"):
+    paths = [path for path in inside(folder) if path.name.startswith("step-")]
+    kept = [path.stem for path in paths if path.suffix == ".json"][-KEEP:]
+    for path in paths:
         if path.stem not in kept:
             path.unlink()
 
@@ -49,7 +50,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     Raises `ModelError` if there are checkpoints and every one of them is damaged.
     """
     warnings: list[str] = []
-    for path in sorted(folder.glob("step-*.json"), reverse=True):
+    for path in reversed([path for path in inside(folder) if path.match("step-*.json")]):
         try:
             head = from_json(CheckpointHead, parse_json(read_whole(path, ModelError).decode("utf-8")))
             content = read_whole(path.with_suffix(".safetensors"), ModelError)
@@ -64,6 +65,16 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
     if warnings:
         raise ModelError(f"every checkpoint in {folder} is damaged; start the run over with --restart")
     return None
+
+
+def inside(folder: Path) -> list[Path]:
+    """What a folder holds, in order; nothing if there is none. `Path.glob` would hide that it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConvolveError(f"cannot read {folder}: {error.strerror}; check its permissions and its disk") from None
 
 
 def _sha256(content: bytes, step: int, state: dict[str, Any]) -> str:

@@ -263,10 +263,13 @@ class RunFolder:
         path, now = self.path / "metrics.jsonl", datetime.now(UTC).isoformat(timespec="seconds")
         values = {name: value for name, value in vars(event).items() if value is not None}  # all of them are plain
         line = json.dumps({"event": EVENT_NAMES[type(event)], **values, "time": now}) + "\n"
+        length = self.metrics_bytes()
         try:
             with append_to(path) as file:
                 file.write(line)
         except OSError as error:
+            with suppress(OSError):
+                os.truncate(path, length)  # without the piece of a line that a full disk took
             raise cannot_write(path, error) from error
         return values
 

@@ -194,15 +194,19 @@ def softsign(x: Any, steepness: float = 1, name: str = "") -> Function:
     return block("Softsign", lambda x: element_divide(x, plus(1.0, abs(x))), element_times(x, steepness), name=name)
 
 
+_plain_elu = _unary("_elu", "ELU")
+
+
 def elu(x: Any, alpha: float = 1.0, name: str = "") -> Function:
-    return primitive("ELU", x, name=name, alpha=float(alpha))
+    return block("ELU", lambda x: element_select(less(x, 0.0), element_times(alpha, _plain_elu(x)), x), x, name=name,
+                 attributes={"alpha": float(alpha)})  # fmt: skip
 
 
 def selu(x: Any, scale: float = 1.0507009873554804934193349852946, alpha: float = 1.6732632423543772848170429916717,
          name: str = "") -> Function:  # fmt: skip
     return block(
         "SELU",
-        lambda x: element_times(scale, element_select(less(x, 0.0), element_times(alpha, elu(x)), x)),
+        lambda x: element_times(scale, element_select(less(x, 0.0), element_times(alpha, _plain_elu(x)), x)),
         x,
         name=name,
     )

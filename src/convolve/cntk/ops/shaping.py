@@ -154,19 +154,19 @@ def one_hot(x: Any, num_classes: int, sparse_output: bool = False, axis: int = -
 
 
 def top_k(x: Any, k: int, axis: int = -1, name: str = "") -> Function:
-    return primitive("TopK", x, name=name, outputs=2, numItems=int(k), axis=stored(axis))
+    """The `k` largest values along an axis, and where they stand. CNTK reads files of the last axis alone."""
+    if axis == -1:
+        return primitive("TopK", x, name=name, outputs=2, numItems=int(k), axis=stored(-1))
+    found = top_k(swapaxes(x, axis, -1), k)
+    return combined([swapaxes(output, axis, -1) for output in found.outputs], name)
 
 
 def gather(reference: Any, indices: Any, axis: Any = None, name: str = "") -> Function:
     """The entries of `reference` at `indices`, along its first axis or `axis`."""
     if axis is None or axis == 0:
         return primitive("Gather", indices, reference, name=name)
-    rank = len(_operand(reference).shape)
-    order = [axis % rank, *(at for at in range(rank) if at != axis % rank)]
-    found = primitive("Gather", indices, transpose(reference, order))
-    count = len(_operand(indices).shape)
-    back = [*range(count, count + axis % rank), *range(count), *range(count + axis % rank, count + rank - 1)]
-    return transpose(found, back, name=name)
+    found = primitive("Gather", indices, swapaxes(reference, 0, axis))
+    return swapaxes(found, 0, axis, name)
 
 
 def eye_like(x: Any, sparse_output: bool = True, name: str = "") -> Function:
@@ -214,14 +214,16 @@ def space_to_depth(operand: Any, block_size: int, name: str = "") -> Function:
 
 
 def _reduced(how: str, x: Any, axis: Any, keepdims: bool, name: str) -> Function:
-    if axis is None:
-        axis, keepdims = Axis.all_static_axes(), False if how not in ("Argmax", "Argmin") else keepdims
+    axis = Axis.all_static_axes() if axis is None else axis
     listed = list(axis) if isinstance(axis, list | tuple) else [axis]
     batch = [each for each in listed if isinstance(each, Axis) and each.is_batch_axis]
     if batch and len(listed) > 1:
         rest = [each for each in listed if each not in batch]
         return _reduced(how, _reduced(how, x, rest, keepdims, ""), batch, keepdims, name)
-    keep = keepdims and not batch and listed[0] != Axis.all_axes()
+    is_whole = listed[0] in (Axis.all_axes(), Axis.all_static_axes())
+    if not (keepdims or batch or is_whole):  # CNTK reads no file of such a reduction
+        return squeeze(_reduced(how, x, axis, keepdims=True, name=""), listed, name)
+    keep = keepdims and not batch and not is_whole
     return primitive("ReduceElements", x, name=name, reductionOpName=how, axisVec=[stored(each) for each in listed],
                      reductionKeepDimensions=keep)  # fmt: skip
 
@@ -277,8 +279,8 @@ def softmax(x: Any, axis: Any = None, name: str = "") -> Function:
 
 
 def log_softmax(x: Any, axis: Any = None, name: str = "") -> Function:
-    if axis is None:
-        return primitive("LogSoftmax", x, name=name)
+    """Along one axis: by default the last one, where `softmax` takes all."""
+    axis = -1 if axis is None else axis
 
     def made(x: Any) -> Function:
         centered = elementwise.minus(x, reduce_max(x, axis))

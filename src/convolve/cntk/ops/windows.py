@@ -136,14 +136,14 @@ def local_response_normalization(
     operand: Any, depth_radius: int, bias: float, alpha: float, beta: float, name: str = ""
 ) -> Function:
     """x / (bias + alpha / n * sum of x^2 over n channels)^beta, n = 2 * depth_radius + 1."""
-    size = 2 * int(depth_radius) + 1
+    size, image = 2 * int(depth_radius) + 1, operands_of(operand)[0]
+    window = min(size, image.shape[0]) if image.known_shape and image.shape[0] > 0 else size  # as CNTK rounds it
 
     def made(x: Any) -> Function:
         import numpy as np
 
         squares = shaping.expand_dims(elementwise.square(x), Axis.new_leading_axis())
-        dtype = operands_of(operand)[0].data_type
-        kernel = np.full((1, 1, size, 1, 1), alpha / size, dtype)
+        kernel = np.full((1, 1, window, 1, 1), alpha / size, image.data_type)
         total = convolution(kernel, squares, reduction_rank=1, auto_padding=[False, True, True, True])
         base = elementwise.plus(shaping.squeeze(total, 0), bias)
         power = elementwise.exp(elementwise.element_times(beta, elementwise.log(base)))

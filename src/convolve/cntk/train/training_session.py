@@ -16,6 +16,7 @@ from convolve.cntk.io.streams import Streams
 from convolve.cntk.layers.typing import VariableType
 from convolve.cntk.schedules import MinibatchSizes, minibatch_size_schedule
 from convolve.cntk.train.trainer import Trainer
+from convolve.training.checkpoint import inside
 
 
 class DataUnit(IntEnum):
@@ -264,7 +265,7 @@ class TrainingSession:
         path = Path(str(self.checkpoint.filename))
         numbered = {}
         checkpoint.finish_all(path)
-        for each in path.parent.glob(f"{path.name}*.ckp") if path.parent.exists() else ():
+        for each in inside(path.parent):
             match = re.fullmatch(re.escape(path.name) + r"(\d*)\.ckp", each.name)
             if match and each.with_suffix("").exists():
                 numbered[int(match.group(1) or sys.maxsize)] = each.with_suffix("")

@@ -61,8 +61,6 @@ def _reduce(call: Call) -> str:
     if [axis.name for axis in axes] == ["defaultBatchAxis"]:
         return call.add("over_batch", call.operand(0), how=_OVER_BATCH[name])
     keep_dims = call.attributes.get("reductionKeepDimensions", bool, True)
-    if [axis.index for axis in axes] == [ALL_STATIC_AXES]:  # whatever is stored, the result is a scalar
-        keep_dims = False
     return call.add(_REDUCTIONS[name], call.operand(0), axes=static_axes(axes, len(call.shape())), keep_dims=keep_dims)
 
 
