@@ -78,7 +78,7 @@ def test_test_images_are_named_all_at_once_or_left_out(
     page = (run / "report.html").read_text()
     assert "of 57 wrong" in page and "3 more could not be read" in page
     card = (run / "model" / "model-card.md").read_text()
-    assert "of 57 images wrong" in card and "but 3 images that could not be read" in card
+    assert "of 57 images wrong" in card and "except 3 images that could not be read" in card
 
     outcome = convolve("evaluate", run, "--data", photos)
     assert_failed(outcome, 3, "3 of 60 images", *(f"{number}.png" for number in DAMAGED), "--skip-unreadable")

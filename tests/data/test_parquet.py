@@ -105,7 +105,7 @@ BAD = {
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, None, 0, 1, 2])), ["row 3", "no label"],
     ),
     "hidden labels": (
-        lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is none of"],
+        lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is not among"],
     ),
     "images that are text": (
         lambda path: write_parquet(path, range(6), image=pa.array(["x"] * 6)), ["holds 'string'", "images are bytes"],

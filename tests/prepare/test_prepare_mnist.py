@@ -149,7 +149,7 @@ def test_pictures_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
     prepare(source, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "test" / "1")
     (tmp_path / "out" / "test" / "1").touch()
-    with pytest.raises(ConvolveError, match=r"cannot write .*out/test/1/00001.png: File exists; "):
+    with pytest.raises(ConvolveError, match=r"out/test/1 is not a folder; choose another place"):
         prepare(source, tmp_path / "out")
 
 

@@ -132,7 +132,7 @@ def test_what_a_reader_means_for_images_of_any_size(
 def test_files_that_do_not_go_together(folder: Path) -> None:
     with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*map\.txt has 3 images"):
         read_images(images(folder, "map", "short"), (3, 4, 4))
-    with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*x\.txt 3 images"):
+    with pytest.raises(DataError, match=r"short\.txt has 2 labels, .*x\.txt has 3 images"):
         read_images(text(folder, "x", "short", True), (1, 2, 2))
     with pytest.raises(UnsupportedError, match="joined by sequence ids"):
         read_images(text(folder, "x", "ids", True), (1, 2, 2))
