@@ -36,7 +36,7 @@ def members_of(damaged: Damage) -> list[Mutation]:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 members = [(info.filename, archive.read(info)) for info in archive.infolist()]
                 kind = archive.infolist()[0].compress_type
-        except (zipfile.BadZipFile, zlib.error, IndexError, OSError, RuntimeError, ValueError):  # damaged before
+        except Exception:  # damaged before
             return any_bytes(rng, content)
         at = rng.randrange(len(members))
         members[at : at + rng.choice([0, 1, 1, 1])] = [_other_member(rng, *members[at], damaged)]
