@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from convolve.errors import FormatError
+from convolve.errors import FormatError, MissingDataError
+from convolve.formats.columns import Columns, read_columns
 from convolve.importers.brainscript.job import read_job
 from convolve.loading import load
 from convolve.run_config import run_job
@@ -82,3 +83,8 @@ def test_a_line_that_is_no_numbers_is_named(tmp_path: Path, monkeypatch: pytest.
     Path("net.cntk").write_text(SOFTMAX.replace("include", READER.replace("FORM", "dense")), encoding="utf-8")
     with pytest.raises(FormatError, match="line 7: expected one 1 and otherwise zeros as labels"):
         run_job(read_job(["net.cntk"]), silent)
+
+
+def test_a_text_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="does not exist"):
+        read_columns(Columns(str(tmp_path / "a.txt"), 0, 3, 3, 3))

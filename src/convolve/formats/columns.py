@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from convolve.atomic import opened, read_ordinary
+from convolve.atomic import is_there, opened, read_ordinary
 from convolve.errors import FormatError, MissingDataError
 
 _MOST_BYTES = 1 << 24  # bytes of a mapping file
@@ -37,6 +37,8 @@ class Columns:
 def read_columns(columns: Columns) -> tuple[NDArray[Any], NDArray[Any]]:
     """(features_ND, bytes if all fit, labels_N or numbers_NK). Raises `FormatError` with the line."""
     path = Path(columns.file)
+    if not is_there(path):
+        raise MissingDataError(f"{path} does not exist; give the file with a sample on each line")
     delimiter = columns.delimiter or _delimiter(path)
     features_ND = _read(path, delimiter, range(columns.start, columns.start + columns.dim), np.float32)
     if ((features_ND >= 0) & (features_ND <= 255) & (features_ND % 1 == 0)).all():
