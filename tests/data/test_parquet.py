@@ -107,6 +107,9 @@ BAD = {
     "hidden labels": (
         lambda path: write_parquet(path, range(6), label=pa.array([0, 1, -1, 0, 1, 2])), ["row 3", "'-1' is not among"],
     ),
+    "labels that are records": (
+        lambda path: write_parquet(path, range(6), label=pa.array([{"a": 1}] * 6)), ["column label", "numbers or text"],
+    ),
     "images that are text": (
         lambda path: write_parquet(path, range(6), image=pa.array(["x"] * 6)), ["holds 'string'", "images are bytes"],
     ),

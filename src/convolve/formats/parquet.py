@@ -180,7 +180,10 @@ def _labels(path: Path, opened: Any, label: str) -> NDArray[Any]:
     if column.null_count:
         row = next(number for number, each in enumerate(column, 1) if not each.is_valid)
         raise FormatError(f"{path}: row {row}", "", f"no {label}; label it, or leave the row out")
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+    labels: NDArray[Any] = np.asarray(column.to_numpy(zero_copy_only=False))
+    if labels.dtype == object and not all(isinstance(each, str) for each in labels):
+        raise FormatError(f"{path}: column {label}", "", f"labels of the type {column.type}; give numbers or text")
+    return labels
 
 
 def _column(path: Path, group: int, column: str) -> Any:

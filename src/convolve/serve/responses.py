@@ -27,7 +27,7 @@ async def refused(request: Request, error: Exception) -> Response:
     if error.status_code in (404, 405) and said in ("Not Found", "Method Not Allowed"):  # Starlette's own words
         said = f"{request.method} {request.url.path}: {said}; the page is at /, images go to POST /predict"
         names = request.app.state.names
-        first = request.url.path.removeprefix(request.scope["root_path"]).split("/")[1]
+        first = request.url.path.removeprefix(request.scope["root_path"]).partition("/")[2].partition("/")[0]
         if len(names) > 1 and error.status_code == 404 and first not in names:
             said += f" or POST /MODEL/predict; {unknown_name('model', first, names)}"
     return Json({"error": said}, error.status_code, error.headers)
