@@ -186,3 +186,9 @@ def test_damaged_bzip2(tmp_path):
     content[40] ^= 1
     with pytest.raises(FormatError, match=r"a\.tar: .*damaged"):
         read(content, tmp_path)
+
+
+def test_zeros_behind_a_packed_archive(tmp_path):
+    assert read(PACKED + bytes(1 << 10), tmp_path) == CONTENTS
+    with pytest.raises(FormatError, match=r"a\.tar: .*ends in a megabyte of zeros"):
+        read(PACKED + bytes(3 << 20), tmp_path)

@@ -29,6 +29,7 @@ DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, ValueError, Ov
 ALWAYS_BYTES, MOST_TIMES = 1 << 30, 200
 _LONGEST_HEADER = 1 << 20  # and reads; systems have names of some thousand bytes
 _XZ_MEMORY = 1 << 28  # bytes of the dictionary; `xz -9` takes 65 MB
+_PADDING_BYTES = 1 << 20  # behind what is packed
 _PIECE = 1 << 16
 
 
@@ -193,6 +194,9 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[tuple[_Unpacke
         head = packed.read(6)
         unpack = next((unpack for magic, unpack in _PACKED.items() if head.startswith(magic)), None)
         size = packed.seek(0, 2)
+        packed.seek(max(size - _PADDING_BYTES, 0))
+        if unpack and size > _PADDING_BYTES and not packed.read().strip(b"\0"):  # gzip would skip them one by one
+            raise tarfile.ReadError("it ends in a megabyte of zeros")
         packed.seek(0)
         with _Unpacked(unpack(packed) if unpack else packed, 1 << 17) as file:
             file.most_bytes = max(ALWAYS_BYTES, size * (MOST_TIMES if unpack else 1))
